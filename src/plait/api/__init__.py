@@ -1,0 +1,1 @@
+"""HTTP over a unix socket and loopback: status, report, verbs."""

@@ -1,0 +1,181 @@
+"""What the API shows and takes: the report of a node in Weave's shape, plait's own additions, and the node's verbs.
+
+Field names on the wire are Weave's (CamelCase); `null` lists stand where Weave has them.
+"""
+
+from typing import Protocol
+
+import msgspec
+
+
+class _Wire(msgspec.Struct, frozen=True, rename="pascal", kw_only=True):
+    pass
+
+
+class PeerConnection(_Wire):
+    """A connection as a peer reports it."""
+
+    name: str
+    nick_name: str
+    address: str
+    outbound: bool
+    established: bool
+
+
+class Peer(_Wire):
+    """A peer of the mesh."""
+
+    name: str
+    nick_name: str
+    uid: int = msgspec.field(name="UID")
+    short_id: int = msgspec.field(name="ShortID")
+    version: int
+    connections: list[PeerConnection] | None
+
+
+class UnicastRoute(_Wire):
+    """Next hop to a destination; our own has via 00:00:00:00:00:00."""
+
+    dest: str
+    via: str
+
+
+class BroadcastRoute(_Wire):
+    """Neighbours that get the broadcasts of a source from us."""
+
+    source: str
+    via: list[str] | None
+
+
+class Connection(_Wire):
+    """A live connection, or a target that has none (then `attrs` is null). States: established, pending, retrying,
+    failed, connecting, waiting."""
+
+    address: str
+    outbound: bool
+    state: str
+    info: str
+    attrs: dict[str, str | int | bool] | None
+
+
+class Mac(_Wire):
+    """A learned MAC address."""
+
+    mac: str
+    name: str
+    nick_name: str
+    last_seen: str
+
+
+class Router(_Wire):
+    """The mesh as this node sees it."""
+
+    protocol: str
+    protocol_min_version: int
+    protocol_max_version: int
+    encryption: bool
+    peer_discovery: bool
+    name: str
+    nick_name: str
+    port: int
+    peers: list[Peer]
+    unicast_routes: list[UnicastRoute]
+    broadcast_routes: list[BroadcastRoute]
+    connections: list[Connection] | None
+    termination_count: int
+    targets: list[str] | None
+    overlay_diagnostics: dict[str, object]
+    trusted_subnets: list[str]
+    interface: str
+    capture_stats: dict[str, int] | None
+    macs: list[Mac] | None = msgspec.field(name="MACs")
+
+
+class VersionCheck(_Wire):
+    """Weave's version check; plait never calls home."""
+
+    enabled: bool = False
+    success: bool = False
+    new_version: str = ""
+    next_check_at: str = "0001-01-01T00:00:00Z"
+
+
+class Problem(_Wire):
+    """Something that is wrong now: what, and what to do. `since` is seconds since the epoch."""
+
+    what: str
+    cure: str
+    since: float
+
+
+class ConnectionDetail(_Wire):
+    """plait's view of one live connection: its overlay, why this one, and what it does."""
+
+    peer: str
+    nick_name: str
+    overlay: str
+    reason: str
+    mtu: int
+    remote: str | None
+    encrypted: bool
+    established_since: float | None
+    counters: dict[str, int]
+
+
+class PlaitReport(_Wire):
+    """What Weave's report has no place for."""
+
+    problems: list[Problem]
+    connections: list[ConnectionDetail]
+    pump: dict[str, str | int | None]
+    attached: int
+    exposed: list[str]
+
+
+class Report(_Wire):
+    """`GET /report`."""
+
+    ready: bool
+    version: str
+    version_check: VersionCheck
+    router: Router
+    plait: PlaitReport
+
+
+class Interface(msgspec.Struct, frozen=True):
+    """One line of `ps`: an identifier, a MAC, and CIDRs in kernel order."""
+
+    ident: str
+    mac: str
+    cidrs: list[str]
+
+
+class NodeService(Protocol):
+    """A running node as the API sees it. Every method may raise PlaitError."""
+
+    async def report(self) -> Report:
+        """Everything."""
+
+    async def connect(self, peers: list[str], replace: bool) -> list[str]:
+        """Add (or replace all) targets; the answer is one line per target that was refused, the others are taken."""
+
+    async def forget(self, peers: list[str]) -> None:
+        """Drop targets; connections stay until they break."""
+
+    async def attach(self, container: str, cidrs: list[str], multicast_route: bool) -> list[str]:
+        """Give the container `ethwe` with these addresses; the answer is the addresses without prefix length."""
+
+    async def detach(self, container: str, cidrs: list[str]) -> list[str]:
+        """Take these addresses (all, if none is named) away, and `ethwe` with the last."""
+
+    async def expose(self, cidrs: list[str], masquerade: bool) -> list[str]:
+        """Give the host these addresses on the bridge; the answer is the addresses without prefix length."""
+
+    async def hide(self, cidrs: list[str]) -> list[str]:
+        """Take them (all, if none is named) away; only addresses that were there are named in the answer."""
+
+    async def interfaces(self, idents: list[str]) -> list[Interface]:
+        """Interfaces of the named containers; `weave:expose` is the bridge, `weave:allids` all containers."""
+
+    async def stop(self, reset: bool) -> None:
+        """End the node soon; with `reset` also remove every link, rule and file it made."""

@@ -1,0 +1,1 @@
+"""The verbs; thin, they talk to the API only."""

@@ -1,0 +1,1 @@
+"""Docker Engine: an adapter; no room knows it."""

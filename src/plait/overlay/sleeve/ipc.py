@@ -1,0 +1,146 @@
+"""Messages between the node and its pump, msgpack over a SOCK_SEQPACKET pair, one message per packet.
+
+The node owns every decision that needs a timer (sessions, MTU search); the pump owns what each frame needs
+(tables, keys, learned MACs). Peers are numbers (`PeerName`), addresses are (dotted IPv4, port).
+"""
+
+import msgspec
+
+Endpoint = tuple[str, int]
+
+
+class _Message(msgspec.Struct, frozen=True, tag=True):
+    pass
+
+
+class SetConnection(_Message):
+    """Node to pump: a confirmed sleeve connection to a neighbour; replaces an earlier one to the same peer.
+
+    `first_sequence` is where both counters of an encrypted connection start: the node never hands out a number
+    twice under one key, whatever becomes of a pump.
+    """
+
+    peer: int
+    local_ip: str
+    key: bytes | None
+    outbound: bool
+    first_sequence: int
+
+
+class SetPath(_Message):
+    """Node to pump: where a neighbour is and what fits: `mtu` for overlay IP packets, `max_payload` for UDP payloads."""
+
+    peer: int
+    remote: Endpoint | None
+    mtu: int
+    max_payload: int
+    stack_frag: bool
+
+
+class RemoveConnection(_Message):
+    """Node to pump: the connection is gone; datagrams from that neighbour are dropped from now on."""
+
+    peer: int
+
+
+class SetRoutes(_Message):
+    """Node to pump: all peers of the mesh, next hop per destination, and per source the neighbours that get its broadcasts."""
+
+    known: list[int]
+    unicast: dict[int, int]
+    broadcast: dict[int, list[int]]
+
+
+class SendSpecial(_Message):
+    """Node to pump: send a special frame of `length` bytes: 14 zero bytes, then `uid` if given, then zeros."""
+
+    peer: int
+    length: int
+    uid: int | None
+    df: bool
+
+
+class SetLocalMtu(_Message):
+    """Node to pump: the overlay MTU of this host's bridge; larger received frames must be cut or answered."""
+
+    mtu: int
+
+
+class QueryStats(_Message):
+    """Node to pump: answer with `Stats`."""
+
+
+ToPump = SetConnection | SetPath | RemoveConnection | SetRoutes | SendSpecial | SetLocalMtu | QueryStats
+
+
+class Ready(_Message):
+    """Pump to node: the loop runs."""
+
+    pid: int
+
+
+class SpecialReceived(_Message):
+    """Pump to node: a special frame of a neighbour, its UDP source, and what its length cannot tell."""
+
+    peer: int
+    source: Endpoint
+    length: int
+    uid: int | None
+    all_zero: bool
+
+
+class PacketTooBig(_Message):
+    """Pump to node: the kernel refused a DF datagram to this neighbour (EMSGSIZE)."""
+
+    peer: int
+
+
+class SendFailed(_Message):
+    """Pump to node: the kernel refused datagrams to this neighbour; said once per errno until it changes."""
+
+    peer: int
+    errno: int
+
+
+class LearnedMac(msgspec.Struct, frozen=True):
+    """A MAC address, the peer behind it, and when it was last seen (seconds, CLOCK_MONOTONIC)."""
+
+    mac: str
+    peer: int
+    last_seen: float
+
+
+class Stats(_Message):
+    """Pump to node: counters since the pump started (name -> count), per neighbour counters, and the MAC table."""
+
+    counters: dict[str, int]
+    peers: dict[int, dict[str, int]]
+    macs: list[LearnedMac]
+
+
+class Complaint(_Message):
+    """Pump to node: something a person should read (one sentence); the pump rate-limits it."""
+
+    text: str
+
+
+FromPump = Ready | SpecialReceived | PacketTooBig | SendFailed | Stats | Complaint
+
+_encoder = msgspec.msgpack.Encoder()
+_to_pump = msgspec.msgpack.Decoder(ToPump)
+_from_pump = msgspec.msgpack.Decoder(FromPump)
+
+
+def encode(message: ToPump | FromPump) -> bytes:
+    """Give the packet for one message."""
+    return _encoder.encode(message)
+
+
+def decode_to_pump(packet: bytes) -> ToPump:
+    """Read a packet of the node; raises msgspec.DecodeError."""
+    return _to_pump.decode(packet)
+
+
+def decode_from_pump(packet: bytes) -> FromPump:
+    """Read a packet of the pump; raises msgspec.DecodeError."""
+    return _from_pump.decode(packet)
