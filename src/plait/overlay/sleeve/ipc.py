@@ -28,7 +28,7 @@ class SetConnection(_Message):
 
 
 class SetPath(_Message):
-    """Node to pump: where a neighbour is and what fits: `mtu` for overlay IP packets, `max_payload` for UDP payloads."""
+    """Node to pump: where a neighbour is, and what fits: `mtu` for overlay packets, `max_payload` for UDP payloads."""
 
     peer: int
     remote: Endpoint | None
@@ -44,7 +44,7 @@ class RemoveConnection(_Message):
 
 
 class SetRoutes(_Message):
-    """Node to pump: all peers of the mesh, next hop per destination, and per source the neighbours that get its broadcasts."""
+    """Node to pump: all peers of the mesh, next hop per destination, neighbours to pass on the broadcasts of a source."""
 
     known: list[int]
     unicast: dict[int, int]
