@@ -12,7 +12,7 @@ class _Wire(msgspec.Struct, frozen=True, rename="pascal", kw_only=True):
     pass
 
 
-class PeerConnection(_Wire):
+class PeerConnection(_Wire, frozen=True):
     """A connection as a peer reports it."""
 
     name: str
@@ -22,7 +22,7 @@ class PeerConnection(_Wire):
     established: bool
 
 
-class Peer(_Wire):
+class Peer(_Wire, frozen=True):
     """A peer of the mesh."""
 
     name: str
@@ -33,21 +33,21 @@ class Peer(_Wire):
     connections: list[PeerConnection] | None
 
 
-class UnicastRoute(_Wire):
+class UnicastRoute(_Wire, frozen=True):
     """Next hop to a destination; our own has via 00:00:00:00:00:00."""
 
     dest: str
     via: str
 
 
-class BroadcastRoute(_Wire):
+class BroadcastRoute(_Wire, frozen=True):
     """Neighbours that get the broadcasts of a source from us."""
 
     source: str
     via: list[str] | None
 
 
-class Connection(_Wire):
+class Connection(_Wire, frozen=True):
     """A live connection, or a target that has none (then `attrs` is null). States: established, pending, retrying,
     failed, connecting, waiting."""
 
@@ -58,7 +58,7 @@ class Connection(_Wire):
     attrs: dict[str, str | int | bool] | None
 
 
-class Mac(_Wire):
+class Mac(_Wire, frozen=True):
     """A learned MAC address."""
 
     mac: str
@@ -67,7 +67,7 @@ class Mac(_Wire):
     last_seen: str
 
 
-class Router(_Wire):
+class Router(_Wire, frozen=True):
     """The mesh as this node sees it."""
 
     protocol: str
@@ -91,7 +91,7 @@ class Router(_Wire):
     macs: list[Mac] | None = msgspec.field(name="MACs")
 
 
-class VersionCheck(_Wire):
+class VersionCheck(_Wire, frozen=True):
     """Weave's version check; plait never calls home."""
 
     enabled: bool = False
@@ -100,7 +100,7 @@ class VersionCheck(_Wire):
     next_check_at: str = "0001-01-01T00:00:00Z"
 
 
-class Problem(_Wire):
+class Problem(_Wire, frozen=True):
     """Something that is wrong now: what, and what to do. `since` is seconds since the epoch."""
 
     what: str
@@ -108,7 +108,7 @@ class Problem(_Wire):
     since: float
 
 
-class ConnectionDetail(_Wire):
+class ConnectionDetail(_Wire, frozen=True):
     """plait's view of one live connection: its overlay, why this one, and what it does."""
 
     peer: str
@@ -122,7 +122,7 @@ class ConnectionDetail(_Wire):
     counters: dict[str, int]
 
 
-class PlaitReport(_Wire):
+class PlaitReport(_Wire, frozen=True):
     """What Weave's report has no place for."""
 
     problems: list[Problem]
@@ -132,7 +132,7 @@ class PlaitReport(_Wire):
     exposed: list[str]
 
 
-class Report(_Wire):
+class Report(_Wire, frozen=True):
     """`GET /report`."""
 
     ready: bool

@@ -13,7 +13,7 @@ class _Message(msgspec.Struct, frozen=True, tag=True):
     pass
 
 
-class SetConnection(_Message):
+class SetConnection(_Message, frozen=True):
     """Node to pump: a confirmed sleeve connection to a neighbour; replaces an earlier one to the same peer.
 
     `first_sequence` is where both counters of an encrypted connection start: the node never hands out a number
@@ -27,7 +27,7 @@ class SetConnection(_Message):
     first_sequence: int
 
 
-class SetPath(_Message):
+class SetPath(_Message, frozen=True):
     """Node to pump: where a neighbour is, and what fits: `mtu` for overlay packets, `max_payload` for UDP payloads."""
 
     peer: int
@@ -37,21 +37,21 @@ class SetPath(_Message):
     stack_frag: bool
 
 
-class RemoveConnection(_Message):
+class RemoveConnection(_Message, frozen=True):
     """Node to pump: the connection is gone; datagrams from that neighbour are dropped from now on."""
 
     peer: int
 
 
-class SetRoutes(_Message):
-    """Node to pump: all peers of the mesh, next hop per destination, neighbours to pass on the broadcasts of a source."""
+class SetRoutes(_Message, frozen=True):
+    """Node to pump: all peers, next hop per destination, and the neighbours that get a broadcast from each source."""
 
     known: list[int]
     unicast: dict[int, int]
     broadcast: dict[int, list[int]]
 
 
-class SendSpecial(_Message):
+class SendSpecial(_Message, frozen=True):
     """Node to pump: send a special frame of `length` bytes: 14 zero bytes, then `uid` if given, then zeros."""
 
     peer: int
@@ -60,26 +60,26 @@ class SendSpecial(_Message):
     df: bool
 
 
-class SetLocalMtu(_Message):
+class SetLocalMtu(_Message, frozen=True):
     """Node to pump: the overlay MTU of this host's bridge; larger received frames must be cut or answered."""
 
     mtu: int
 
 
-class QueryStats(_Message):
+class QueryStats(_Message, frozen=True):
     """Node to pump: answer with `Stats`."""
 
 
 ToPump = SetConnection | SetPath | RemoveConnection | SetRoutes | SendSpecial | SetLocalMtu | QueryStats
 
 
-class Ready(_Message):
+class Ready(_Message, frozen=True):
     """Pump to node: the loop runs."""
 
     pid: int
 
 
-class SpecialReceived(_Message):
+class SpecialReceived(_Message, frozen=True):
     """Pump to node: a special frame of a neighbour, its UDP source, and what its length cannot tell."""
 
     peer: int
@@ -89,13 +89,13 @@ class SpecialReceived(_Message):
     all_zero: bool
 
 
-class PacketTooBig(_Message):
+class PacketTooBig(_Message, frozen=True):
     """Pump to node: the kernel refused a DF datagram to this neighbour (EMSGSIZE)."""
 
     peer: int
 
 
-class SendFailed(_Message):
+class SendFailed(_Message, frozen=True):
     """Pump to node: the kernel refused datagrams to this neighbour; said once per errno until it changes."""
 
     peer: int
@@ -110,7 +110,7 @@ class LearnedMac(msgspec.Struct, frozen=True):
     last_seen: float
 
 
-class Stats(_Message):
+class Stats(_Message, frozen=True):
     """Pump to node: counters since the pump started (name -> count), per neighbour counters, and the MAC table."""
 
     counters: dict[str, int]
@@ -118,7 +118,7 @@ class Stats(_Message):
     macs: list[LearnedMac]
 
 
-class Complaint(_Message):
+class Complaint(_Message, frozen=True):
     """Pump to node: something a person should read (one sentence); the pump rate-limits it."""
 
     text: str
