@@ -127,8 +127,8 @@ class Complaint(_Message, frozen=True):
 FromPump = Ready | SpecialReceived | PacketTooBig | SendFailed | Stats | Complaint
 
 _encoder = msgspec.msgpack.Encoder()
-_to_pump = msgspec.msgpack.Decoder(ToPump)
-_from_pump = msgspec.msgpack.Decoder(FromPump)
+_to_pump: msgspec.msgpack.Decoder[ToPump] = msgspec.msgpack.Decoder(ToPump)
+_from_pump: msgspec.msgpack.Decoder[FromPump] = msgspec.msgpack.Decoder(FromPump)
 
 
 def encode(message: ToPump | FromPump) -> bytes:
