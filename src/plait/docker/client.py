@@ -1,0 +1,127 @@
+"""A client of the Docker Engine's HTTP API, as small as attaching needs: look at one container, list the running ones.
+
+It follows no events and changes nothing in the engine.
+"""
+
+import asyncio
+from typing import TypeVar
+from urllib.parse import quote
+
+import aiohttp
+import msgspec
+
+from plait.attach.runtime import NoSuchContainer, RuntimeContainer, RuntimeUnavailable
+from plait.errors import UsageError
+
+DEFAULT_ADDRESS = "unix:///var/run/docker.sock"
+_T = TypeVar("_T")
+# A local engine answers an inspect within milliseconds; one that is starting hundreds of containers takes seconds.
+_TIMEOUT = aiohttp.ClientTimeout(total=15, sock_connect=3)
+# Inspects under way at once when all containers are listed; more only queue inside the engine.
+_PARALLEL_INSPECTS = 16
+
+
+class DockerClient:
+    """Talks to the engine at `unix:///path`, `/path` or `tcp://host:port`. Every call opens its own connection."""
+
+    def __init__(self, address: str = DEFAULT_ADDRESS) -> None:
+        """Raise UsageError for an address of another form."""
+        self.address = address
+        self._socket_path, self._base = _split(address)
+
+    async def inspect(self, container: str) -> RuntimeContainer:
+        """Look at a container by its id, a prefix of it, or its name.
+
+        Raise NoSuchContainer or RuntimeUnavailable.
+        """
+        answer = await self._get(f"/containers/{quote(container, safe='')}/json", _Inspect, missing=container)
+        return RuntimeContainer(
+            ident=answer.id,
+            name=answer.name.removeprefix("/"),
+            pid=answer.state.pid,
+            running=answer.state.running,
+            network_mode=answer.host_config.network_mode,
+        )
+
+    async def running(self) -> list[RuntimeContainer]:
+        """All containers that have a process. Raise RuntimeUnavailable."""
+        listed = await self._get("/containers/json", list[_Listed])
+        gate = asyncio.Semaphore(_PARALLEL_INSPECTS)
+
+        async def look(ident: str) -> RuntimeContainer | None:
+            async with gate:
+                try:
+                    return await self.inspect(ident)
+                except NoSuchContainer:  # it ended since it was listed
+                    return None
+
+        found = await asyncio.gather(*(look(item.id) for item in listed))
+        return [container for container in found if container is not None and container.running]
+
+    async def _get(self, path: str, shape: type[_T], missing: str = "") -> _T:
+        connector = aiohttp.UnixConnector(self._socket_path) if self._socket_path else aiohttp.TCPConnector()
+        try:
+            async with (
+                aiohttp.ClientSession(connector=connector, timeout=_TIMEOUT) as session,
+                session.get(self._base + path, allow_redirects=False) as response,
+            ):
+                status, body = response.status, await response.read()
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise self._unavailable(str(error) or "no answer in time") from error
+        if status == 404 and missing:
+            raise NoSuchContainer(f"unable to inspect container {missing}: No such container: {missing}")
+        if status != 200:
+            raise self._unavailable(f"it answered {status}: {_message(body)}")
+        try:
+            return msgspec.json.decode(body, type=shape)
+        except msgspec.DecodeError as error:
+            raise self._unavailable(f"its answer to {path} is not understood: {error}") from error
+
+    def _unavailable(self, why: str) -> RuntimeUnavailable:
+        return RuntimeUnavailable(
+            f"no use of the Docker engine at {self.address}: {why}; start Docker, or name the container by its "
+            "process id or as netns:NAME"
+        )
+
+
+class _State(msgspec.Struct, rename="pascal"):
+    running: bool
+    pid: int
+
+
+class _HostConfig(msgspec.Struct, rename="pascal"):
+    network_mode: str = ""
+
+
+class _Inspect(msgspec.Struct, rename="pascal"):
+    id: str
+    name: str
+    state: _State
+    host_config: _HostConfig
+
+
+class _Listed(msgspec.Struct, rename="pascal"):
+    id: str
+
+
+class _Message(msgspec.Struct):
+    message: str
+
+
+def _split(address: str) -> tuple[str, str]:
+    """The socket's path (empty for TCP) and the start of every URL."""
+    scheme, separator, rest = address.partition("://")
+    if address.startswith("/"):
+        return address, "http://docker"
+    if scheme == "unix" and rest.startswith("/"):
+        return rest, "http://docker"
+    if scheme == "tcp" and separator and rest and "/" not in rest.rstrip("/"):
+        return "", f"http://{rest.rstrip('/')}"
+    raise UsageError(f"{address!r} is no address of a Docker engine; write unix:///path or tcp://host:port")
+
+
+def _message(body: bytes) -> str:
+    try:
+        return msgspec.json.decode(body, type=_Message).message
+    except msgspec.DecodeError:
+        return body[:200].decode(errors="replace").strip() or "nothing"
