@@ -1,0 +1,31 @@
+# The two commands of the README, and the developer's.
+#   sudo make demo [KEEP=1] [DEMO_DOCKER=1]   three virtual hosts on this machine, one network
+#   sudo make test [TESTS=PATH]               the whole test suite, as CI runs it
+#   make check                                ruff, mypy --strict, formatting
+#   sudo make bench [ONLY=...] [QUICK=1]      measures, plait and its peers in the same run
+
+TESTS ?= tests
+PY = .venv/bin/python
+
+.PHONY: demo test check bench clean
+
+demo:
+	@scripts/setup demo
+	@KEEP=$(KEEP) DEMO_DOCKER=$(DEMO_DOCKER) $(PY) -m plait.testing.demo
+
+test:
+	@scripts/setup test
+	$(PY) -m pytest $(TESTS)
+
+check:
+	@scripts/setup check
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+bench:
+	@scripts/setup bench
+	ONLY=$(ONLY) QUICK=$(QUICK) $(PY) -m bench
+
+clean:
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,53 @@
+"""What is wrong with this node right now: kept until it is over, shown in `status`, logged once.
+
+Pure: takes time, gives back whether a problem is news.
+"""
+
+from dataclasses import dataclass
+
+# Problems are keyed by what they touch; a flood of strangers' connections must not fill memory.
+MAX_PROBLEMS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong and what to do. `ends_at` is when it is taken to be over unless seen again."""
+
+    what: str
+    cure: str
+    since: float
+    ends_at: float | None
+
+
+class Problems:
+    """The problems of the moment, by key."""
+
+    def __init__(self) -> None:
+        self._by_key: dict[str, Problem] = {}
+
+    def report(self, key: str, what: str, cure: str, now: float, lasts: float | None = None) -> bool:
+        """Note that something is wrong, for `lasts` seconds or until `clear`; True if it should be logged.
+
+        The same problem again is no news; the oldest problem makes room when the register is full.
+        """
+        known = self._by_key.pop(key, None)
+        if known is None and len(self._by_key) >= MAX_PROBLEMS:
+            del self._by_key[min(self._by_key, key=lambda other: self._by_key[other].since)]
+        is_news = known is None or known.what != what or self._is_over(known, now)
+        since = now if known is None or is_news else known.since
+        self._by_key[key] = Problem(what, cure, since, None if lasts is None else now + lasts)
+        return is_news
+
+    def clear(self, key: str) -> bool:
+        """Note that it is over; True if it was there."""
+        return self._by_key.pop(key, None) is not None
+
+    def current(self, now: float) -> list[Problem]:
+        """Give what is wrong now, oldest first."""
+        for key in [key for key, problem in self._by_key.items() if self._is_over(problem, now)]:
+            del self._by_key[key]
+        return sorted(self._by_key.values(), key=lambda problem: problem.since)
+
+    @staticmethod
+    def _is_over(problem: Problem, now: float) -> bool:
+        return problem.ends_at is not None and problem.ends_at <= now
