@@ -1,0 +1,330 @@
+"""One sleeve connection to a neighbour: heartbeats, "established", fragmentation tests and the MTU search.
+
+Decides when to say what; it sends nothing, reads no clock and sees no frame of a container. Weave's 60000-byte
+datagram is never asked for: `QueryPathMtu` reads the kernel's value instead (spec: sleeve 6 and 7, ufo-bug 4).
+"""
+
+import errno as e
+import os
+from enum import Enum
+from math import inf
+
+from plait.overlay.sleeve.actions import (
+    Action,
+    Established,
+    Failed,
+    QueryPathMtu,
+    SendControl,
+    SendFragmentationTest,
+    SendHeartbeat,
+    SendMtuTest,
+    SetPath,
+)
+from plait.overlay.sleeve.datagram import IP_UDP_BYTES, MAX_PAYLOAD_BYTES, mtu_overhead
+from plait.overlay.sleeve.ipc import Endpoint
+from plait.overlay.sleeve.mtu_search import MtuSearch, test_frame_bytes
+from plait.overlay.sleeve.sender import UNKNOWN_MTU
+from plait.overlay.sleeve.token_bucket import TokenBucket
+
+__all__ = [
+    "Action",
+    "Established",
+    "Failed",
+    "QueryPathMtu",
+    "SendControl",
+    "SendFragmentationTest",
+    "SendHeartbeat",
+    "SendMtuTest",
+    "SetPath",
+    "SleeveSession",
+]
+
+CONTROL_ESTABLISHED = 1
+CONTROL_FRAGMENTATION_RECEIVED = 2
+CONTROL_MTU_VERIFIED = 3
+
+FAST_HEARTBEAT = 0.5
+SLOW_HEARTBEAT = 10.0
+HEARTBEAT_TIMEOUT = 60.0
+FRAGMENTATION_TEST_INTERVAL = 300.0
+"""Seconds, as Weave has them."""
+
+MTU_CHECK_INTERVAL = 600.0
+"""Seconds until the path is looked at again (RFC 8899 PMTU_RAISE_TIMER); Weave looks once and then only at ICMP."""
+
+QUERY_PATIENCE = 1.0
+"""Seconds until an unanswered question to the kernel is asked again, should there be a reason."""
+
+MAX_PATH_MTU = 65535
+"""Largest IPv4 packet; loopback claims one byte more."""
+
+MIN_OVERLAY_MTU = 68
+"""The smallest MTU of IPv4: whatever the kernel says, less carries nothing."""
+
+ANSWERS_PER_SECOND = 100.0
+"""MTU tests answered on the control connection: a search needs some 20, and anybody can forge unencrypted ones."""
+
+PASSING_ERRNOS = frozenset(
+    {
+        *(e.ECONNREFUSED, e.ENETUNREACH, e.EHOSTUNREACH, e.EHOSTDOWN, e.EPROTO, e.ENOPROTOOPT),
+        *(e.ENETDOWN, e.ENODEV, e.ENXIO, e.EADDRNOTAVAIL, e.EPERM, e.EACCES),
+        *(e.ENOBUFS, e.ENOMEM, e.EAGAIN, e.EINTR),
+    }
+)
+"""Refusals that heal by themselves (route, interface, firewall, full queue); only silence decides then."""
+
+
+class _Query(Enum):
+    """Why the kernel was asked for the path MTU."""
+
+    REFUSED = "it refused a datagram"
+    LOOK = "the path is new or was not looked at for long"
+
+
+class SleeveSession:
+    """The state machine. Inputs give the actions to carry out, in order; after the end all give none.
+
+    `confirm` -> heartbeats every 0.5 s -> the neighbour hears one and says CONTROL_ESTABLISHED -> established: every
+    10 s, test whether fragments pass, search the MTU. The other direction does the same on its own. The neighbour's
+    address is what its heartbeats come from. 60 s without one end the session.
+    """
+
+    def __init__(self, *, connection_uid: int, is_encrypted: bool, remote: Endpoint | None) -> None:
+        """`remote`: the address dialled, None on the accepting side, which learns it from a heartbeat."""
+        self.connection_uid = connection_uid
+        self.remote = remote
+        self.mtu = UNKNOWN_MTU
+        self.mtu_source = "not known yet"
+        self.max_payload = MAX_PAYLOAD_BYTES
+        self.stack_frag = False
+        self.confirmed_since: float | None = None
+        self.established_since: float | None = None
+        self.last_heartbeat: float | None = None
+        self.last_send_error: str | None = None
+        self.ignored_controls = 0
+        self.failure: str | None = None
+        self._is_stopped = False
+        self._overhead = mtu_overhead(is_encrypted)
+        self._has_acknowledged = False
+        self._search = MtuSearch()
+        self._query: _Query | None = None
+        self._query_again_at = 0.0
+        self._answers = TokenBucket(ANSWERS_PER_SECOND, ANSWERS_PER_SECOND)
+        self._heartbeat_at = self._timeout_at = self._fragmentation_test_at = self._mtu_check_at = inf
+
+    @property
+    def is_established(self) -> bool:
+        """The neighbour hears us, and the session lives."""
+        return self.established_since is not None and self._is_live
+
+    @property
+    def state(self) -> str:
+        """Where the session stands, in words for a status line."""
+        if self.failure is not None:
+            return f"failed: {self.failure}"
+        if self._is_stopped:
+            return "stopped"
+        if self.confirmed_since is None:
+            return "waiting for the mesh connection"
+        if self.established_since is not None:
+            return "established"
+        if self.remote is None:
+            return "waiting for the peer's first UDP heartbeat"
+        return "sending UDP heartbeats, the peer has not heard one yet"
+
+    def confirm(self, now: float) -> list[Action]:
+        """Begin: the mesh connection is the one that stays."""
+        if self.confirmed_since is not None or self._is_over:
+            return []
+        self.confirmed_since = now
+        self._timeout_at = now + HEARTBEAT_TIMEOUT
+        return [self._set_path(), *self._start_heartbeats(now)]
+
+    def heartbeat_received(self, source: Endpoint, uid: int, now: float) -> list[Action]:
+        """Take a heartbeat; one with another UID belongs to an earlier connection and is ignored."""
+        if not self._is_live or uid != self.connection_uid:
+            return []
+        self.last_heartbeat = now
+        self._timeout_at = now + HEARTBEAT_TIMEOUT
+        actions = self._adopt(source, now)
+        if not self._has_acknowledged:
+            self._has_acknowledged = True
+            actions.append(SendControl(CONTROL_ESTABLISHED))
+        return actions
+
+    def mtu_test_received(self, length: int, now: float) -> list[Action]:
+        """Take a special frame that is an MTU test by its length."""
+        if not self._is_live or not self._answers.take(now):
+            return []
+        return [SendControl(CONTROL_MTU_VERIFIED, (length - test_frame_bytes(0)).to_bytes(2, "big"))]
+
+    def fragmentation_test_received(self, all_zero: bool) -> list[Action]:
+        """Take a fragmentation test; a damaged one gets no answer."""
+        if not self._is_live or not all_zero:
+            return []
+        return [SendControl(CONTROL_FRAGMENTATION_RECEIVED)]
+
+    def control_received(self, tag: int, payload: bytes, now: float) -> list[Action]:
+        """Take a control message of the neighbour's sleeve; what means nothing is counted and ignored."""
+        if not self._is_live:
+            return []
+        match tag:
+            case 1 if self.established_since is None:
+                return self._establish(now)
+            case 2 if self.established_since is not None:
+                return self._set_stack_frag(True)
+            case 3 if len(payload) >= 2:
+                candidate = self._search.verified(int.from_bytes(payload[:2], "big"), now)
+                return self._after_search_step(candidate)
+        self.ignored_controls += 1
+        return []
+
+    def path_mtu_known(self, value: int | None, now: float) -> list[Action]:
+        """Take the answer to QueryPathMtu in bytes; None if the kernel could not tell."""
+        query, self._query = self._query, None
+        if query is None or value is None or not self._is_live:
+            return []
+        ceiling = max(min(value, MAX_PATH_MTU) - self._overhead, MIN_OVERLAY_MTU)
+        is_verified = self._search.result is not None
+        if self._search.candidate is not None and ceiling >= self._search.candidate:
+            return []
+        # A refusal teaches nothing if what we send is no larger than what the kernel allows.
+        if query is _Query.REFUSED and is_verified and ceiling >= self.mtu:
+            return []
+        actions: list[Action] = []
+        if not is_verified or ceiling < self.mtu:
+            actions += self._set_mtu(ceiling, "what the kernel says of the path")
+        return actions + self._after_search_step(self._search.begin(ceiling, now))
+
+    def packet_too_big(self, now: float) -> list[Action]:
+        """The kernel refused a DF datagram (EMSGSIZE)."""
+        return self._ask_kernel(_Query.REFUSED, now)
+
+    def send_failed(self, errno: int, now: float) -> list[Action]:
+        """The kernel refused a datagram for another reason."""
+        if not self._is_live:
+            return []
+        if errno == e.EMSGSIZE:
+            return self.packet_too_big(now)
+        self.last_send_error = os.strerror(errno)
+        if errno in PASSING_ERRNOS:
+            return []
+        return self._fail(
+            f"the kernel refuses to send UDP datagrams to the peer at {_text(self.remote)} "
+            f"({self.last_send_error}); check this host's network, the mesh connects again by itself"
+        )
+
+    def handle_timer(self, now: float) -> list[Action]:
+        """Do what is due; call when `next_deadline` has come, later does no harm."""
+        if not self._is_live:
+            return []
+        if now >= self._timeout_at:
+            return self._fail(self._silence())
+        actions: list[Action] = []
+        if now >= self._heartbeat_at:
+            actions += self._heartbeat(now)
+        if now >= self._fragmentation_test_at:
+            actions += [*self._set_stack_frag(False), *self._test_fragmentation(now)]
+        if now >= self._mtu_check_at:
+            actions += self._look_at_path(now)
+        if self._search.deadline is not None and now >= self._search.deadline:
+            actions += self._after_search_step(self._search.handle_timer(now))
+        return actions
+
+    def next_deadline(self) -> float | None:
+        """When `handle_timer` wants to be called; None while nothing is due."""
+        search_at = inf if self._search.deadline is None else self._search.deadline
+        deadline = min(self._heartbeat_at, self._timeout_at, self._fragmentation_test_at, self._mtu_check_at, search_at)
+        return None if deadline == inf or not self._is_live else deadline
+
+    def stop(self) -> None:
+        """End without a failure: the mesh connection is closed."""
+        self._is_stopped = True
+
+    @property
+    def _is_over(self) -> bool:
+        return self._is_stopped or self.failure is not None
+
+    @property
+    def _is_live(self) -> bool:
+        return self.confirmed_since is not None and not self._is_over
+
+    def _adopt(self, source: Endpoint, now: float) -> list[Action]:
+        """Follow the neighbour to the address of its heartbeat."""
+        if source == self.remote:
+            return []
+        was_unknown = self.remote is None
+        self.remote = source
+        actions: list[Action] = [self._set_path()]
+        if was_unknown:
+            actions += self._start_heartbeats(now)
+        if self.established_since is not None:
+            actions += self._look_at_path(now)
+        return actions
+
+    def _start_heartbeats(self, now: float) -> list[Action]:
+        return [] if self.remote is None else self._heartbeat(now)
+
+    def _heartbeat(self, now: float) -> list[Action]:
+        self._heartbeat_at = now + (FAST_HEARTBEAT if self.established_since is None else SLOW_HEARTBEAT)
+        return [SendHeartbeat()]
+
+    def _establish(self, now: float) -> list[Action]:
+        self.established_since = now
+        self._heartbeat_at = now + SLOW_HEARTBEAT
+        return [Established(), *self._test_fragmentation(now), *self._look_at_path(now)]
+
+    def _test_fragmentation(self, now: float) -> list[Action]:
+        self._fragmentation_test_at = now + FRAGMENTATION_TEST_INTERVAL
+        return [SendFragmentationTest()]
+
+    def _look_at_path(self, now: float) -> list[Action]:
+        self._mtu_check_at = now + MTU_CHECK_INTERVAL
+        return self._ask_kernel(_Query.LOOK, now)
+
+    def _ask_kernel(self, query: _Query, now: float) -> list[Action]:
+        if not self._is_live or (self._query is not None and now < self._query_again_at):
+            return []
+        self._query = query
+        self._query_again_at = now + QUERY_PATIENCE
+        return [QueryPathMtu()]
+
+    def _after_search_step(self, candidate: int | None) -> list[Action]:
+        """Send the next test, or use the result of a search that just ended."""
+        if candidate is not None:
+            return [SendMtuTest(test_frame_bytes(candidate))]
+        if self._search.candidate is not None or self._search.result is None:
+            return []
+        return self._set_mtu(self._search.result, "acknowledged by the peer")
+
+    def _set_mtu(self, mtu: int, source: str) -> list[Action]:
+        self.mtu_source = source
+        if mtu == self.mtu:
+            return []
+        self.mtu = mtu
+        self.max_payload = mtu + self._overhead - IP_UDP_BYTES
+        return [self._set_path()]
+
+    def _set_stack_frag(self, stack_frag: bool) -> list[Action]:
+        if stack_frag == self.stack_frag:
+            return []
+        self.stack_frag = stack_frag
+        return [self._set_path()]
+
+    def _set_path(self) -> SetPath:
+        return SetPath(self.remote, self.mtu, self.max_payload, self.stack_frag)
+
+    def _fail(self, reason: str) -> list[Action]:
+        self.failure = reason
+        return [Failed(reason)]
+
+    def _silence(self) -> str:
+        refusal = f"; the kernel refused to send: {self.last_send_error}" if self.last_send_error else ""
+        return (
+            f"no UDP heartbeat from the peer at {_text(self.remote)} for {HEARTBEAT_TIMEOUT:.0f} s{refusal}; "
+            "let UDP between the two hosts through, both ways"
+        )
+
+
+def _text(remote: Endpoint | None) -> str:
+    return "an unknown address" if remote is None else f"{remote[0]}:{remote[1]}"

@@ -1,0 +1,174 @@
+"""Which overlay carries a connection, why, and whose a control message is (spec: fastdp, section 6).
+
+All common overlays run at once; the switch picks the best for sending and says what the connection as a whole is.
+It moves no frames and runs no overlay.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from plait.errors import PlaitError
+
+SLEEVE = "sleeve"
+LEGACY_TAGS = frozenset((1, 2, 3))
+"""Sleeve's messages as mesh tags of their own, for peers from before overlays had names."""
+
+
+class NoCommonOverlay(PlaitError):
+    """Two peers that cannot exchange frames."""
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A control message as it stands in the mesh; `index` is None in the form for legacy peers."""
+
+    index: int | None
+    tag: int
+    payload: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A control message for one of our overlays."""
+
+    overlay: str
+    tag: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class BestChanged:
+    """Frames go by this overlay from now on; flows that name another one must be flushed."""
+
+    overlay: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionEstablished:
+    """The first overlay works."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionFailed:
+    """No overlay is left."""
+
+    reason: str
+
+
+Event = BestChanged | ConnectionEstablished | ConnectionFailed
+
+
+@dataclass(slots=True)
+class _Overlay:
+    name: str
+    is_established: bool = False
+    illness: str | None = None
+    failure: str | None = None
+
+    @property
+    def works(self) -> bool:
+        return self.is_established and self.illness is None and self.failure is None
+
+    @property
+    def trouble(self) -> str:
+        if self.failure is not None:
+            return f"{self.name} failed: {self.failure}"
+        if self.illness is not None:
+            return f"{self.name} is unhealthy: {self.illness}"
+        return f"{self.name} is not established yet"
+
+
+class OverlaySwitch:
+    """The overlays of one connection, in our own order of preference: the order that counts in control messages."""
+
+    def __init__(self, ours: Sequence[str], theirs: Collection[str] | None) -> None:
+        """`theirs` is None for a peer that names no overlays: it speaks sleeve. Raises NoCommonOverlay."""
+        offered = {SLEEVE} if theirs is None else set(theirs)
+        self.is_legacy = theirs is None
+        self.common = tuple(name for name in dict.fromkeys(ours) if name in offered)
+        if not self.common:
+            raise NoCommonOverlay(
+                f"the peer offers the overlays {' '.join(sorted(offered)) or '(none)'} and this node "
+                f"{' '.join(ours) or '(none)'}: none in common, so they cannot exchange frames"
+            )
+        self.ignored_controls = 0
+        self._overlays = {name: _Overlay(name) for name in self.common}
+        self._best = self._overlays[self.common[0]]
+
+    @property
+    def best(self) -> str:
+        """The overlay that frames go by. When all have failed the last choice stands."""
+        return self._best.name
+
+    @property
+    def reason(self) -> str:
+        """One sentence: why this overlay and not a better one."""
+        if self.failure is not None:
+            return self.failure
+        better = [self._overlays[name].trouble for name in self.common[: self.common.index(self.best)]]
+        if not self._best.works:
+            return f"nothing works yet: {'; '.join([*better, self._best.trouble])}"
+        return f"{self.best} is used because {'; '.join(better)}" if better else f"{self.best} is the first choice"
+
+    @property
+    def is_established(self) -> bool:
+        """At least one living overlay was established."""
+        return any(overlay.is_established and overlay.failure is None for overlay in self._overlays.values())
+
+    @property
+    def failure(self) -> str | None:
+        """Why no overlay is left; None while one lives."""
+        if any(overlay.failure is None for overlay in self._overlays.values()):
+            return None
+        return "no overlay is left: " + "; ".join(overlay.trouble for overlay in self._overlays.values())
+
+    def established(self, overlay: str) -> list[Event]:
+        """An overlay found that the peer hears it."""
+        was_established = self.is_established
+        self._overlays[overlay].is_established = True
+        events: list[Event] = [] if was_established or not self.is_established else [ConnectionEstablished()]
+        return events + self._choose()
+
+    def healthy(self, overlay: str) -> list[Event]:
+        """An overlay on hold hears the peer again."""
+        self._overlays[overlay].illness = None
+        return self._choose()
+
+    def unhealthy(self, overlay: str, why: str) -> list[Event]:
+        """An overlay is on hold; it may come back."""
+        self._overlays[overlay].illness = why
+        return self._choose()
+
+    def failed(self, overlay: str, why: str) -> list[Event]:
+        """An overlay ended for good on this connection; it keeps its place in the order of control messages."""
+        if self._overlays[overlay].failure is not None:
+            return []
+        self._overlays[overlay].failure = why
+        failure = self.failure
+        return self._choose() if failure is None else [ConnectionFailed(failure)]
+
+    def outgoing(self, overlay: str, tag: int, payload: bytes = b"") -> Control | None:
+        """Address a control message of an overlay; None if this peer has no way to receive it."""
+        if overlay not in self._overlays:
+            return None
+        if self.is_legacy:
+            return Control(None, tag, payload) if tag in LEGACY_TAGS else None
+        return Control(self.common.index(overlay), tag, payload)
+
+    def incoming(self, control: Control) -> Incoming | None:
+        """Find the overlay a control message is for; None, and counted, if there is none."""
+        if (control.index is None) == self.is_legacy:
+            index = control.index or 0
+            if 0 <= index < len(self.common):
+                return Incoming(self.common[index], control.tag, control.payload)
+        self.ignored_controls += 1
+        return None
+
+    def _choose(self) -> list[Event]:
+        alive = [overlay for overlay in self._overlays.values() if overlay.failure is None]
+        best = next((overlay for overlay in alive if overlay.works), alive[0] if alive else self._best)
+        if best is self._best:
+            return []
+        self._best = best
+        return [BestChanged(best.name, self.reason)]
