@@ -1,0 +1,74 @@
+"""Counts which golden vectors were run and which decoders the property tests entered; prints it after the run."""
+
+from collections import Counter
+from collections.abc import Generator
+
+import pytest
+
+import golden
+from golden import TALLY
+
+
+class _Selection:
+    """Whether only a part of the collected tests was chosen: then untouched decoders prove nothing."""
+
+    is_partial = False
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    _Selection.is_partial = _Selection.is_partial or bool(items)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    golden.start_test()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.when == "call" and report.outcome != "skipped":
+        callspec = getattr(item, "callspec", None)
+        golden.finish_test(callspec.params.values() if callspec else (), report.passed)
+    return report
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    if exitstatus == pytest.ExitCode.OK and _never_entered(session.config):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    write = terminalreporter.write_line
+    for line in _case_lines():
+        write(line)
+    for (path, case), reason in sorted(TALLY.left_out.items()):
+        write(f"vectors {path}: left out {case or 'the file'}: {reason}")
+    for name, count in sorted(TALLY.entered.items()):
+        write(f"decoder {name}: entered {count} times by property tests")
+    for name in _never_entered(config):
+        write(f"decoder {name}: NEVER ENTERED by a property test, so these tests prove nothing", red=True)
+
+
+def _case_lines() -> list[str]:
+    passed = Counter(key[0] for key in TALLY.passed - TALLY.failed)
+    failed = Counter(key[0] for key in TALLY.failed)
+    loaded: Counter[str] = Counter()
+    for (path, _), count in TALLY.loaded.items():
+        loaded[path] += count
+    lines = []
+    for path in sorted(loaded):
+        line = f"vectors {path}: {passed[path]} cases passed"
+        if failed[path]:
+            line += f", {failed[path]} FAILED"
+        skipped = sum(name != "" for where, name in TALLY.left_out if where == path)
+        if (missing := loaded[path] - passed[path] - failed[path] - skipped) > 0:
+            line += f", {missing} not run"
+        lines.append(line)
+    return lines
+
+
+def _never_entered(config: pytest.Config) -> list[str]:
+    is_partial = _Selection.is_partial or config.option.collectonly or any("::" in arg for arg in config.args)
+    return [] if is_partial else sorted(TALLY.expected - set(TALLY.entered))
