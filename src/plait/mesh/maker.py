@@ -78,14 +78,16 @@ class _State(Enum):
 
 @dataclass(slots=True)
 class _Target:
-    """`due` is None if there will be no attempt before the operator names the address again."""
+    """`due` is the time of the next attempt, or that of the last while attempting or connected.
+
+    None: there will be none before the operator names the address again.
+    """
 
     address: str
     due: float | None
     state: _State = _State.WAITING
     error: str = ""
     interval: float = INITIAL_INTERVAL
-    attempted_at: float = 0.0
 
     def fail(self, error: str) -> None:
         self.state, self.error = _State.WAITING, error
@@ -260,9 +262,7 @@ class ConnectionMaker:
 
     def _start_attempts(self, now: float, direct: set[str], *, is_full: bool) -> list[Dial]:
         """Start what is due, longest due first, then direct ones, then at random lest all peers dial the same ones."""
-        young = sum(
-            target.state is _State.ATTEMPTING and now < target.attempted_at + YOUNG for target in self._targets.values()
-        )
+        young = sum(now < started + YOUNG for started, _ in self._attempts())
         due = [
             (target.due, target.address not in direct, self._rng.random(), target)
             for target in self._targets.values()
@@ -280,23 +280,31 @@ class ConnectionMaker:
                 target.fail(f"connection limit reached ({self._connection_limit}): raise it with --conn-limit")
                 target.try_later(now, self._rng)
             elif young + len(dials) < MAX_YOUNG_ATTEMPTS:
-                target.state, target.attempted_at = _State.ATTEMPTING, now
+                target.state, target.due = _State.ATTEMPTING, now
                 dials.append(Dial(target.address, accepts_unknown=target.address in direct))
         return dials
 
     def _end_overdue_attempts(self, now: float) -> None:
-        for target in self._targets.values():
-            if target.state is _State.ATTEMPTING and now >= target.attempted_at + ATTEMPT_TIMEOUT:
+        for started, target in self._attempts():
+            if now >= started + ATTEMPT_TIMEOUT:
                 target.fail(f"the attempt had no outcome in {ATTEMPT_TIMEOUT:.0f} seconds")
                 target.try_later(now, self._rng)
+
+    def _attempts(self) -> list[tuple[float, _Target]]:
+        """Running attempts with the time of their start."""
+        return [
+            (target.due, target)
+            for target in self._targets.values()
+            if target.state is _State.ATTEMPTING and target.due is not None
+        ]
 
     def _deadlines(self) -> Iterator[float]:
         for target in self._targets.values():
             if target.state is _State.WAITING and target.due is not None:
                 yield target.due
-            elif target.state is _State.ATTEMPTING:
-                yield target.attempted_at + YOUNG
-                yield target.attempted_at + ATTEMPT_TIMEOUT
+        for started, _ in self._attempts():
+            yield started + YOUNG
+            yield started + ATTEMPT_TIMEOUT
 
 
 _LISTED = frozenset({_State.WAITING, _State.ATTEMPTING})
