@@ -1,0 +1,74 @@
+"""Taps: Ethernet devices whose other end is a file descriptor. Opens one; placing the link is netlink's business.
+
+A tap lives as long as a descriptor of it is open, so nothing is left behind by a process that dies.
+"""
+
+import errno
+import fcntl
+import os
+from struct import Struct
+
+from plait.errors import AlreadyRunning, KernelLacks, KernelRefused, PermissionNeeded, PlaitError, UsageError
+
+DEVICE = "/dev/net/tun"
+MAX_NAME_BYTES = 15
+"""IFNAMSIZ without its closing zero byte."""
+
+TUNSETIFF = 0x400454CA
+TUNSETOFFLOAD = 0x400454D0
+IFF_TAP = 0x0002
+IFF_NO_PI = 0x1000
+IFF_VNET_HDR = 0x4000
+TUN_F_CSUM = 0x01
+TUN_F_TSO4 = 0x02
+TUN_F_TSO6 = 0x04
+"""UFO (0x10) has no name here on purpose: it is never asked for (spec: ufo-bug)."""
+
+VNET_HEADER = Struct("=BBHHHH")
+"""struct virtio_net_hdr, in front of each frame: flags, gso_type, hdr_len, gso_size, csum_start, csum_offset."""
+
+_IFREQ = Struct("16sH22x")
+
+
+def open_tap(name: str, offloads: int = 0) -> int:
+    """Open the tap `name`, making it if it is absent, and give a non-blocking descriptor.
+
+    Each frame is preceded by VNET_HEADER. `offloads` (TUN_F_*) is what the reader copes with: unfinished
+    checksums, TCP frames to be cut. Raises KernelLacks, PermissionNeeded, AlreadyRunning or KernelRefused.
+    """
+    if not 0 < len(os.fsencode(name)) <= MAX_NAME_BYTES:
+        raise UsageError(f"{name!r} cannot be the name of a network interface: it needs 1 to {MAX_NAME_BYTES} bytes")
+    try:
+        fd = os.open(DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise _no_device(error) from error
+    try:
+        fcntl.ioctl(fd, TUNSETIFF, _IFREQ.pack(os.fsencode(name), IFF_TAP | IFF_NO_PI | IFF_VNET_HDR))
+        fcntl.ioctl(fd, TUNSETOFFLOAD, offloads)
+    except OSError as error:
+        os.close(fd)
+        raise _no_tap(name, error) from error
+    return fd
+
+
+def _no_device(error: OSError) -> PlaitError:
+    if error.errno in (errno.EPERM, errno.EACCES):
+        return PermissionNeeded(f"{DEVICE} cannot be opened ({error.strerror}): run plait as root")
+    return KernelLacks(
+        f"{DEVICE} cannot be opened ({error.strerror}), so frames cannot be carried in user space: load the kernel "
+        f"module ('modprobe tun'), and in a container pass the device in ('--device {DEVICE}')"
+    )
+
+
+def _no_tap(name: str, error: OSError) -> PlaitError:
+    match error.errno:
+        case errno.EPERM | errno.EACCES:
+            return PermissionNeeded(f"the tap {name} cannot be made: run plait as root, or with CAP_NET_ADMIN")
+        case errno.EBUSY:
+            return AlreadyRunning(f"the tap {name} belongs to another process: a node runs already, stop it first")
+        case errno.EINVAL:
+            return KernelRefused(
+                f"the tap {name} cannot be made: a link of another kind has the name; if nothing uses it, "
+                f"remove it with 'ip link delete {name}'"
+            )
+    return KernelRefused(f"the kernel refuses the tap {name}: {error.strerror}")
