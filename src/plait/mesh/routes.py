@@ -118,20 +118,19 @@ def _next_hops(our_name: PeerName, links: _Graph) -> dict[PeerName, PeerName]:
 
 
 def _broadcast_hops(our_name: PeerName, source: PeerName, links: _Graph) -> frozenset[PeerName]:
-    """Search like `_next_hops` but from the source; whoever is seen when our turn comes is served by others."""
+    """Search like `_next_hops` but from the source; whoever is seen when our turn comes is served by others.
+
+    The order inside a level only matters in ours: there, peers with lower names have their turn before us.
+    """
     seen = {source}
-    level = [source]
-    while level:
-        reached = []
-        for name in sorted(level):
-            if name == our_name:
-                return frozenset(links.get(our_name, ())) - seen
-            for remote in links.get(name, ()):
-                if remote not in seen:
-                    seen.add(remote)
-                    reached.append(remote)
-        level = reached
-    return frozenset()
+    level = {source}
+    while level and our_name not in level:
+        level = set[PeerName]().union(*(links.get(name, ()) for name in level)) - seen
+        seen |= level
+    if not level:
+        return frozenset()
+    seen.update(*(links.get(name, ()) for name in level if name < our_name))
+    return frozenset(links.get(our_name, ())) - seen
 
 
 def _draw(rng: random.Random, weights: dict[PeerName, int], count: int) -> list[PeerName]:
