@@ -15,7 +15,7 @@ FIRST_TIMEOUT = 0.010
 """Seconds; doubles with each attempt, so a lost candidate costs 2.55 s (Weave's values)."""
 
 
-def test_frame_bytes(candidate: int) -> int:
+def mtu_test_length(candidate: int) -> int:
     """Give the length of the MTU test for an overlay MTU."""
     return candidate + HEADER_BYTES
 
@@ -61,7 +61,7 @@ class MtuSearch:
 
     def _try(self, candidate: int, now: float) -> int | None:
         # A test of the length of another special frame would be read as that.
-        if special_kind(test_frame_bytes(candidate)) is not SpecialKind.MTU_TEST:
+        if special_kind(mtu_test_length(candidate)) is not SpecialKind.MTU_TEST:
             candidate -= 1
         if candidate <= self._good or self._good + 1 >= self._bad:
             self.result = self._good

@@ -22,7 +22,7 @@ from plait.overlay.sleeve.actions import (
 )
 from plait.overlay.sleeve.datagram import IP_UDP_BYTES, MAX_PAYLOAD_BYTES, mtu_overhead
 from plait.overlay.sleeve.ipc import Endpoint
-from plait.overlay.sleeve.mtu_search import MtuSearch, test_frame_bytes
+from plait.overlay.sleeve.mtu_search import MtuSearch, mtu_test_length
 from plait.overlay.sleeve.sender import UNKNOWN_MTU
 from plait.overlay.sleeve.token_bucket import TokenBucket
 
@@ -156,7 +156,7 @@ class SleeveSession:
         """Take a special frame that is an MTU test by its length."""
         if not self._is_live or not self._answers.take(now):
             return []
-        return [SendControl(CONTROL_MTU_VERIFIED, (length - test_frame_bytes(0)).to_bytes(2, "big"))]
+        return [SendControl(CONTROL_MTU_VERIFIED, (length - mtu_test_length(0)).to_bytes(2, "big"))]
 
     def fragmentation_test_received(self, all_zero: bool) -> list[Action]:
         """Take a fragmentation test; a damaged one gets no answer."""
@@ -292,7 +292,7 @@ class SleeveSession:
     def _after_search_step(self, candidate: int | None) -> list[Action]:
         """Send the next test, or use the result of a search that just ended."""
         if candidate is not None:
-            return [SendMtuTest(test_frame_bytes(candidate))]
+            return [SendMtuTest(mtu_test_length(candidate))]
         if self._search.candidate is not None or self._search.result is None:
             return []
         return self._set_mtu(self._search.result, "acknowledged by the peer")
