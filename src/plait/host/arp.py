@@ -1,0 +1,65 @@
+"""Telling the neighbours that an address lives here now: gratuitous ARP, unsolicited neighbour advertisement.
+
+Works in the network namespace of the calling thread; waits for no answer.
+"""
+
+import socket
+import struct
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from plait.host.kernel_errors import kernel_error
+
+_ETH_P_ARP = 0x0806
+_BROADCAST = b"\xff" * 6
+_NEIGHBOUR_ADVERTISEMENT = 136  # RFC 4861 section 4.4
+_OVERRIDE = 0x20000000
+_TARGET_LINK_LAYER_ADDRESS = 2
+_HOP_LIMIT = 255  # RFC 4861 section 7.1: receivers discard any other
+
+
+def announce(interface: str, address: str | IPv4Address | IPv6Address) -> None:
+    """Announce an address of an interface that is up. Raise NoSuchLink, PermissionNeeded or KernelRefused."""
+    address = ip_address(address)
+    try:
+        mac = _mac(interface)
+        if isinstance(address, IPv4Address):
+            _send_arp(interface, gratuitous_arp(mac, address))
+        else:
+            _send_advertisement(interface, address, neighbour_advertisement(mac, address))
+    except OSError as error:
+        raise kernel_error(error.errno or 0, f"announce the address {address} on {interface}") from error
+
+
+def gratuitous_arp(mac: bytes, address: IPv4Address) -> bytes:
+    """The Ethernet frame: an ARP request for the sender's own address (RFC 5227 section 2.3)."""
+    head = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1)
+    body = head + mac + address.packed + bytes(6) + address.packed
+    return _BROADCAST + mac + struct.pack("!H", _ETH_P_ARP) + body
+
+
+def neighbour_advertisement(mac: bytes, address: IPv6Address) -> bytes:
+    """The ICMPv6 message, its checksum left to the kernel."""
+    head = struct.pack("!BBHI", _NEIGHBOUR_ADVERTISEMENT, 0, 0, _OVERRIDE)
+    return head + address.packed + bytes((_TARGET_LINK_LAYER_ADDRESS, 1)) + mac
+
+
+def _mac(interface: str) -> bytes:
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as probe:
+        probe.bind((interface, 0))
+        mac: bytes = probe.getsockname()[4]
+        return mac
+
+
+def _send_arp(interface: str, frame: bytes) -> None:
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sender:
+        sender.bind((interface, 0))
+        sender.send(frame)
+
+
+def _send_advertisement(interface: str, address: IPv6Address, message: bytes) -> None:
+    index = socket.if_nametoindex(interface)
+    with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as sender:
+        sender.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, _HOP_LIMIT)
+        sender.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index)
+        sender.bind((str(address), 0, 0, index if address.is_link_local else 0))
+        sender.sendto(message, ("ff02::1", 0, 0, index))

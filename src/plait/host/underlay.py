@@ -1,0 +1,72 @@
+"""The network under the overlay: which device and MTU lead to a peer, which addresses are ours, what overlaps.
+
+Looks in the network namespace of the calling thread, and changes nothing. Not for an event loop's thread.
+"""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network, ip_interface
+
+from plait.host.netlink import Netlink, Route
+
+
+@dataclass(frozen=True, slots=True)
+class Uplink:
+    """The device of the default route."""
+
+    device: str
+    mtu: int
+
+
+def mtu_of_route(address: str | IPv4Address | IPv6Address) -> int | None:
+    """The largest IP packet that the first hop to an address takes; None without a route.
+
+    It is the device's MTU, or the route's own if that is lower (made so, or learnt from an ICMP message).
+    """
+    with Netlink() as netlink:
+        route = netlink.route_to(address)
+        link = netlink.link(route.device) if route else None
+    if route is None or link is None:
+        return None
+    return min(link.mtu, route.mtu or link.mtu)
+
+
+def default_uplink() -> Uplink | None:
+    """The device by which packets to everywhere leave; None without an IPv4 default route."""
+    with Netlink() as netlink:
+        for route in netlink.routes():
+            link = netlink.link(route.device)
+            if route.destination == IPv4Network("0.0.0.0/0") and link is not None:
+                return Uplink(link.name, link.mtu)
+    return None
+
+
+def local_addresses() -> frozenset[IPv4Address | IPv6Address]:
+    """Every address of this host, loopback's too."""
+    with Netlink() as netlink:
+        return frozenset(address.cidr.ip for address in netlink.addresses())
+
+
+def overlap(cidr: str | IPv4Interface | IPv6Interface, ignored_devices: Collection[str] = ()) -> str | None:
+    """Say by which route of the host a network or an address would be hidden, in Weave's words; None if by none."""
+    with Netlink() as netlink:
+        return overlap_with(ip_interface(cidr), netlink.routes(), ignored_devices)
+
+
+def overlap_with(
+    cidr: IPv4Interface | IPv6Interface, routes: Iterable[Route], ignored_devices: Collection[str] = ()
+) -> str | None:
+    """The same, of the given routes. A CIDR with host bits is one address; default routes hide nothing."""
+    whole_network = cidr.ip == cidr.network.network_address
+    for route in routes:
+        hidden = _touches(cidr, route.destination) if whole_network else cidr.ip in route.destination
+        if hidden and route.destination.prefixlen > 0 and route.device not in ignored_devices:
+            what = f"Network {cidr.network}" if whole_network else f"Address {cidr.ip}"
+            return f"{what} overlaps with existing route {route.destination} on host"
+    return None
+
+
+def _touches(cidr: IPv4Interface | IPv6Interface, other: IPv4Network | IPv6Network) -> bool:
+    return cidr.network.version == other.version and (
+        other.network_address in cidr.network or cidr.network.network_address in other
+    )
