@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from plait.mesh.topology import decode_topology
 
 from golden import cases
 from plait.errors import PlaitError
@@ -16,6 +15,7 @@ from plait.mesh.name import PeerName
 from plait.mesh.peers import MAX_VERSION, Peers
 from plait.mesh.records import ConnectionSummary, PeerRecord, PeerSummary
 from plait.mesh.shortids import SHORT_IDS
+from plait.mesh.topology import decode_topology
 
 US, OTHER, THIRD, FOURTH = PeerName(10), PeerName(20), PeerName(30), PeerName(40)
 
