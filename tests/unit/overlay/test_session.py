@@ -41,7 +41,7 @@ def test_confirm_tells_the_path_and_sends_a_heartbeat() -> None:
     session = dialled()
     assert session.state == "waiting for the mesh connection"
     assert session.next_deadline() is None
-    assert session.confirm(10.0) == [s.SetPath(PEER, 65535, 65507, False), s.SendHeartbeat()]
+    assert session.confirm(10.0) == [s.SetPath(PEER, 65535, 65507, False), s.SendHeartbeat(), s.QueryPathMtu()]
     assert session.next_deadline() == 10.5
     assert session.confirm(11.0) == []
 
@@ -52,7 +52,7 @@ def test_the_accepting_side_waits_for_the_first_heartbeat() -> None:
     assert session.next_deadline() == 60.0
     assert session.state == "waiting for the peer's first UDP heartbeat"
     answer = session.heartbeat_received(PEER, UID, 1.0)
-    assert answer == [s.SetPath(PEER, 65535, 65507, False), s.SendHeartbeat(), ESTABLISHED]
+    assert answer == [s.SetPath(PEER, 65535, 65507, False), s.SendHeartbeat(), s.QueryPathMtu(), ESTABLISHED]
     assert session.last_heartbeat == 1.0
 
 
@@ -153,6 +153,21 @@ def test_mtu_search_starts_from_the_kernels_value() -> None:
     assert session.next_deadline() == 10.0
 
 
+def test_the_kernels_value_counts_before_the_first_frame_but_is_not_tested_yet() -> None:
+    session = dialled()
+    session.confirm(0.0)
+    assert session.path_mtu_known(1500, 0.0) == [s.SetPath(PEER, 1438, 1472, False)]
+    assert session.control_received(1, b"", 0.1)[-1] == s.QueryPathMtu()
+    assert session.path_mtu_known(1500, 0.1) == [s.SendMtuTest(1452)]
+
+
+def test_a_kernel_that_cannot_tell_is_asked_again() -> None:
+    session = established()
+    assert session.path_mtu_known(None, 0.0) == []
+    session.handle_timer(29.0)
+    assert session.handle_timer(30.0) == [s.QueryPathMtu()]
+
+
 def test_encryption_costs_24_bytes_more() -> None:
     session = established(is_encrypted=True)
     assert session.path_mtu_known(1500, 0.0) == [s.SetPath(PEER, 1414, 1472, False), s.SendMtuTest(1428)]
@@ -166,7 +181,7 @@ def test_no_test_exceeds_a_udp_datagram_on_loopback() -> None:
 def test_a_tiny_kernel_value_is_used_without_a_test() -> None:
     session = established()
     assert session.path_mtu_known(576, 0.0) == [s.SetPath(PEER, 514, 548, False)]
-    assert session.mtu == 514
+    assert (session.mtu, session.mtu_source) == (514, "assumed without a test")
     assert established().path_mtu_known(0, 0.0) == [s.SetPath(PEER, 68, 102, False)]
 
 
@@ -210,10 +225,11 @@ def test_a_grown_path_is_found_at_the_next_look_and_used_when_acknowledged() -> 
     for at in range(10, 600, 10):
         session.heartbeat_received(PEER, UID, float(at))
         session.handle_timer(float(at))
-    assert s.QueryPathMtu() in session.handle_timer(600.0)
-    assert session.path_mtu_known(1500, 600.0) == [s.SendMtuTest(1452)]
+    assert s.QueryPathMtu() not in session.handle_timer(600.0)
+    assert s.QueryPathMtu() in session.handle_timer(600.001)
+    assert session.path_mtu_known(1500, 600.001) == [s.SendMtuTest(1452)]
     assert session.mtu == 1338
-    assert session.control_received(3, (1438).to_bytes(2, "big"), 600.001) == [s.SetPath(PEER, 1438, 1472, False)]
+    assert session.control_received(3, (1438).to_bytes(2, "big"), 600.002) == [s.SetPath(PEER, 1438, 1472, False)]
 
 
 def test_silence_ends_the_session() -> None:

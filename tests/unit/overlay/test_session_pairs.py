@@ -1,6 +1,7 @@
 """Two real sessions against each other, and one against what a real peer sent."""
 
 import re
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -56,6 +57,43 @@ def test_blocked_fragments_leave_stack_frag_false() -> None:
     world.confirm()
     world.run_until(10.0)
     assert [side.session.stack_frag for side in world.sides] == [False, True]
+
+
+def test_an_outage_during_a_look_at_the_path_is_not_taken_for_a_limit() -> None:
+    world = World()
+    world.confirm()
+    world.run_until(599.0)
+    for side in world.sides:
+        side.out.loss = 1.0
+    world.run_until(630.0)
+    assert [len(side.candidates()) > 8 for side in world.sides] == [True, True]
+    assert [side.session.mtu for side in world.sides] == [1438, 1438]
+
+
+def test_a_short_outage_lowers_the_mtu_for_half_a_minute_only() -> None:
+    world = World()
+    world.confirm()
+    world.run_until(599.0)
+    for side in world.sides:
+        side.out.loss = 1.0
+    world.run_until(605.0)
+    for side in world.sides:
+        side.out.loss = 0.0
+    world.run_until(610.0)
+    assert [side.session.mtu < 1438 for side in world.sides] == [True, True]
+    world.run_until(645.0)
+    assert [side.session.mtu for side in world.sides] == [1438, 1438]
+
+
+def test_a_black_hole_is_searched_less_and_less_often() -> None:
+    world = World((Direction(path_mtu=1400), Direction()))
+    world.confirm()
+    world.run_until(7200.0)
+    started = [at for at, action in world.sides[0].log if action == s.QueryPathMtu()]
+    assert world.sides[0].session.mtu == 1338
+    assert len(started) < 20
+    pauses = [later - earlier for earlier, later in pairwise(started)]
+    assert pauses[-1] > 600
 
 
 @pytest.mark.parametrize(

@@ -27,15 +27,21 @@ class MtuSearch:
         self.candidate: int | None = None
         """Under test; None when no search runs."""
         self.result: int | None = None
-        """What the last search found."""
+        """What the last search found; a search without any acknowledgement keeps what an earlier one found."""
+        self.is_at_ceiling = False
+        """The last search's first candidate was acknowledged: there is nothing more to find."""
         self.deadline: float | None = None
+        self._ceiling = FLOOR
         self._good = FLOOR
         self._bad = FLOOR + 1
         self._attempts = 0
+        self._is_answered = False
 
     def begin(self, ceiling: int, now: float) -> int | None:
         """Start anew below or at `ceiling`; at or below FLOOR the ceiling is the result at once."""
+        self._ceiling = ceiling
         self._good, self._bad = min(FLOOR, ceiling), ceiling + 1
+        self._is_answered = False
         return self._try(ceiling, now)
 
     def verified(self, value: int, now: float) -> int | None:
@@ -43,6 +49,7 @@ class MtuSearch:
         if value != self.candidate:
             return None
         self._good = value
+        self._is_answered = True
         return self._try((self._good + self._bad) // 2, now)
 
     def handle_timer(self, now: float) -> int | None:
@@ -54,22 +61,25 @@ class MtuSearch:
         self._bad = self.candidate
         return self._try((self._good + self._bad) // 2, now)
 
-    def stop(self) -> None:
-        """Forget the running search; the last result stands."""
-        self.candidate = None
-        self.deadline = None
-
     def _try(self, candidate: int, now: float) -> int | None:
         # A test of the length of another special frame would be read as that.
         if special_kind(mtu_test_length(candidate)) is not SpecialKind.MTU_TEST:
             candidate -= 1
         if candidate <= self._good or self._good + 1 >= self._bad:
-            self.result = self._good
-            self.stop()
+            self._finish()
             return None
         self.candidate = candidate
         self._attempts = 0
         return self._send(now)
+
+    def _finish(self) -> None:
+        self.candidate = self.deadline = None
+        if self._is_answered or self.result is None:
+            self.result = self._good
+        else:
+            # When nothing came back the path was down, which says nothing about sizes.
+            self.result = min(self.result, self._ceiling)
+        self.is_at_ceiling = self._is_answered and self.result == self._ceiling
 
     def _send(self, now: float) -> int | None:
         self.deadline = now + FIRST_TIMEOUT * 2**self._attempts

@@ -22,7 +22,7 @@ from plait.overlay.sleeve.actions import (
 )
 from plait.overlay.sleeve.datagram import IP_UDP_BYTES, MAX_PAYLOAD_BYTES, mtu_overhead
 from plait.overlay.sleeve.ipc import Endpoint
-from plait.overlay.sleeve.mtu_search import MtuSearch, mtu_test_length
+from plait.overlay.sleeve.mtu_search import FLOOR, MtuSearch, mtu_test_length
 from plait.overlay.sleeve.sender import UNKNOWN_MTU
 from plait.overlay.sleeve.token_bucket import TokenBucket
 
@@ -52,11 +52,16 @@ FRAGMENTATION_TEST_INTERVAL = 300.0
 MTU_CHECK_INTERVAL = 600.0
 """Seconds until the path is looked at again (RFC 8899 PMTU_RAISE_TIMER); Weave looks once and then only at ICMP."""
 
+MTU_FIRST_RETRY = 30.0
+"""The same if less passed than the kernel promised, doubling each time: an outage may have been taken for a limit."""
+
 QUERY_PATIENCE = 1.0
-"""Seconds until an unanswered question to the kernel is asked again, should there be a reason."""
+"""Seconds after which a refused datagram makes us ask the kernel again although it has not answered."""
 
 MAX_PATH_MTU = 65535
 """Largest IPv4 packet; loopback claims one byte more."""
+
+FROM_KERNEL = "what the kernel says of the path"
 
 MIN_OVERLAY_MTU = 68
 """The smallest MTU of IPv4: whatever the kernel says, less carries nothing."""
@@ -109,6 +114,7 @@ class SleeveSession:
         self._search = MtuSearch()
         self._query: _Query | None = None
         self._query_again_at = 0.0
+        self._mtu_retry = MTU_FIRST_RETRY
         self._answers = TokenBucket(ANSWERS_PER_SECOND, ANSWERS_PER_SECOND)
         self._heartbeat_at = self._timeout_at = self._fragmentation_test_at = self._mtu_check_at = inf
 
@@ -138,7 +144,7 @@ class SleeveSession:
             return []
         self.confirmed_since = now
         self._timeout_at = now + HEARTBEAT_TIMEOUT
-        return [self._set_path(), *self._start_heartbeats(now)]
+        return [self._set_path(), *self._reach_out(now)]
 
     def heartbeat_received(self, source: Endpoint, uid: int, now: float) -> list[Action]:
         """Take a heartbeat; one with another UID belongs to an earlier connection and is ignored."""
@@ -168,14 +174,12 @@ class SleeveSession:
         """Take a control message of the neighbour's sleeve; what means nothing is counted and ignored."""
         if not self._is_live:
             return []
-        match tag:
-            case 1 if self.established_since is None:
-                return self._establish(now)
-            case 2 if self.established_since is not None:
-                return self._set_stack_frag(True)
-            case 3 if len(payload) >= 2:
-                candidate = self._search.verified(int.from_bytes(payload[:2], "big"), now)
-                return self._after_search_step(candidate)
+        if tag == CONTROL_ESTABLISHED and self.established_since is None:
+            return self._establish(now)
+        if tag == CONTROL_FRAGMENTATION_RECEIVED and self.established_since is not None:
+            return self._set_stack_frag(True)
+        if tag == CONTROL_MTU_VERIFIED and int.from_bytes(payload[:2], "big") == self._search.candidate:
+            return self._after_search_step(self._search.verified(self._search.candidate, now), now)
         self.ignored_controls += 1
         return []
 
@@ -185,6 +189,8 @@ class SleeveSession:
         if query is None or value is None or not self._is_live:
             return []
         ceiling = max(min(value, MAX_PATH_MTU) - self._overhead, MIN_OVERLAY_MTU)
+        if self.established_since is None:
+            return self._set_mtu(ceiling, FROM_KERNEL)
         is_verified = self._search.result is not None
         if self._search.candidate is not None and ceiling >= self._search.candidate:
             return []
@@ -193,12 +199,13 @@ class SleeveSession:
             return []
         actions: list[Action] = []
         if not is_verified or ceiling < self.mtu:
-            actions += self._set_mtu(ceiling, "what the kernel says of the path")
-        return actions + self._after_search_step(self._search.begin(ceiling, now))
+            actions += self._set_mtu(ceiling, FROM_KERNEL)
+        return actions + self._after_search_step(self._search.begin(ceiling, now), now)
 
     def packet_too_big(self, now: float) -> list[Action]:
         """The kernel refused a DF datagram (EMSGSIZE)."""
-        return self._ask_kernel(_Query.REFUSED, now)
+        is_asked = self._query is not None and now < self._query_again_at
+        return [] if is_asked or not self._is_live else self._ask_kernel(_Query.REFUSED, now)
 
     def send_failed(self, errno: int, now: float) -> list[Action]:
         """The kernel refused a datagram for another reason."""
@@ -225,10 +232,10 @@ class SleeveSession:
             actions += self._heartbeat(now)
         if now >= self._fragmentation_test_at:
             actions += [*self._set_stack_frag(False), *self._test_fragmentation(now)]
+        if self._search.deadline is not None and now >= self._search.deadline:
+            actions += self._after_search_step(self._search.handle_timer(now), now)
         if now >= self._mtu_check_at:
             actions += self._look_at_path(now)
-        if self._search.deadline is not None and now >= self._search.deadline:
-            actions += self._after_search_step(self._search.handle_timer(now))
         return actions
 
     def next_deadline(self) -> float | None:
@@ -238,7 +245,7 @@ class SleeveSession:
         return None if deadline == inf or not self._is_live else deadline
 
     def stop(self) -> None:
-        """End without a failure: the mesh connection is closed."""
+        """End without a failure: the mesh connection was closed."""
         self._is_stopped = True
 
     @property
@@ -255,15 +262,11 @@ class SleeveSession:
             return []
         was_unknown = self.remote is None
         self.remote = source
-        actions: list[Action] = [self._set_path()]
-        if was_unknown:
-            actions += self._start_heartbeats(now)
-        if self.established_since is not None:
-            actions += self._look_at_path(now)
-        return actions
+        return [self._set_path(), *(self._reach_out(now) if was_unknown else self._look_at_path(now))]
 
-    def _start_heartbeats(self, now: float) -> list[Action]:
-        return [] if self.remote is None else self._heartbeat(now)
+    def _reach_out(self, now: float) -> list[Action]:
+        """Begin to send, if the address is known. Nobody may send before the kernel told what fits."""
+        return [] if self.remote is None else [*self._heartbeat(now), *self._look_at_path(now)]
 
     def _heartbeat(self, now: float) -> list[Action]:
         self._heartbeat_at = now + (FAST_HEARTBEAT if self.established_since is None else SLOW_HEARTBEAT)
@@ -279,23 +282,30 @@ class SleeveSession:
         return [SendFragmentationTest()]
 
     def _look_at_path(self, now: float) -> list[Action]:
-        self._mtu_check_at = now + MTU_CHECK_INTERVAL
+        """Ask the kernel; always the last of a list of actions, since the answer makes an earlier SetPath stale."""
+        if self.established_since is not None:
+            self._mtu_check_at = now + self._mtu_retry
         return self._ask_kernel(_Query.LOOK, now)
 
     def _ask_kernel(self, query: _Query, now: float) -> list[Action]:
-        if not self._is_live or (self._query is not None and now < self._query_again_at):
-            return []
         self._query = query
         self._query_again_at = now + QUERY_PATIENCE
         return [QueryPathMtu()]
 
-    def _after_search_step(self, candidate: int | None) -> list[Action]:
-        """Send the next test, or use the result of a search that just ended."""
+    def _after_search_step(self, candidate: int | None, now: float) -> list[Action]:
+        """Send the next test, or use the result of the search that just ended."""
         if candidate is not None:
             return [SendMtuTest(mtu_test_length(candidate))]
-        if self._search.candidate is not None or self._search.result is None:
+        result = self._search.result
+        if result is None:
             return []
-        return self._set_mtu(self._search.result, "acknowledged by the peer")
+        if self._search.is_at_ceiling:
+            self._mtu_check_at = now + MTU_CHECK_INTERVAL
+            self._mtu_retry = MTU_FIRST_RETRY
+        else:
+            self._mtu_check_at = now + self._mtu_retry
+            self._mtu_retry = min(self._mtu_retry * 2, MTU_CHECK_INTERVAL)
+        return self._set_mtu(result, "acknowledged by the peer" if result > FLOOR else "assumed without a test")
 
     def _set_mtu(self, mtu: int, source: str) -> list[Action]:
         self.mtu_source = source
