@@ -6,7 +6,7 @@ from typing import Self
 from plait.errors import PlaitError
 
 NAME_BYTES = 6
-_GROUP = re.compile(r"[0-9a-fA-F]{1,2}\Z")
+_GROUP = re.compile(r" *[0-9a-fA-F]{1,2}\Z")  # Weave too overlooks blanks before a group
 
 
 class InvalidPeerName(PlaitError):
