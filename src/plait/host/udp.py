@@ -9,6 +9,7 @@ import os
 import socket
 from dataclasses import dataclass
 from struct import Struct
+from typing import Self
 
 from plait.errors import AddressInUse, KernelRefused, PermissionNeeded, PlaitError, UsageError
 
@@ -43,14 +44,20 @@ class SleeveSockets:
     df: socket.socket
     """Sends datagrams with DF set; the kernel refuses those above the path MTU (EMSGSIZE)."""
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Give the port back."""
         self.plain.close()
         self.df.close()
 
 
-def open_sockets(host: str, port: int) -> SleeveSockets:
-    """Bind both sockets; `host` is a dotted address of this host or 0.0.0.0.
+def open_sleeve_sockets(host: str, port: int) -> SleeveSockets:
+    """Bind both sockets; `host` is a dotted address of this host, or "" for all of them.
 
     Raises AddressInUse if anybody else has the port, shared or not; then nobody else can have it.
     """

@@ -1,0 +1,44 @@
+"""The pump as a program: takes over descriptors from the node and pumps until the node closes its end."""
+
+import argparse
+import ctypes
+import os
+import signal
+import socket
+
+from plait.mesh.name import PeerName
+from plait.overlay.sleeve.pump.loop import Loop
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """Run the pump."""
+    words = _parse()
+    _die_with(os.getppid())
+    # A signal to the whole group (ctrl-C, systemd) is for the node; it ends the pump when it is done itself.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    channel = socket.socket(fileno=words.ipc_fd)
+    with channel, socket.socket(fileno=words.udp_fd) as plain, socket.socket(fileno=words.df_fd) as df:
+        Loop(words.name, words.tap_fd, plain, df, channel).run()
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="plait-pump", description="Moves frames; started by the node, not by people.")
+    for descriptor in ("tap", "udp", "df", "ipc"):
+        parser.add_argument(f"--{descriptor}-fd", type=int, required=True)
+    parser.add_argument("--name", type=PeerName.parse, required=True)
+    parser.add_argument("--port", type=int, required=True, help="for readers of a process list")
+    return parser.parse_args()
+
+
+def _die_with(parent: int) -> None:
+    """End when the parent does, even if this process hangs."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        raise SystemExit("the node ended before the pump began")
+
+
+if __name__ == "__main__":
+    main()
