@@ -18,7 +18,7 @@ MAX_LOCAL = 1 << 14
 """Addresses of this host: a Linux bridge has at most 1024 ports, so this is 16 addresses behind each."""
 
 MAX_REMOTE = 1 << 16
-"""Addresses of the other hosts: 1024 hosts with 64 containers each, about 15 MB of memory."""
+"""Addresses of the other hosts: 1024 hosts with 64 containers each, 16 MB of memory."""
 
 RECENT_MOVES = 64
 """How many moves are remembered for reports; one flapping address fills this and no more."""

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from plait.overlay.sleeve.crypto import Opener, Sealer
 from plait.overlay.sleeve.datagram import MAX_PAYLOAD_BYTES, Record, decode_records, encode_plain
-from plait.overlay.sleeve.sender import Batcher, Path, Way, choose_way, lone_payload, segment_runs
+from plait.overlay.sleeve.sender import Batcher, Path, Way, choose_way, segment_runs
 from unit.overlay.packets import ipv4, ipv6
 
 REMOTE = ("192.0.2.2", 6783)
@@ -109,16 +109,6 @@ def test_encrypted_batches_are_sealed_in_order() -> None:
         opened = opener.open(payload)
         assert isinstance(opened, bytes)
         assert decode_records(opened).records == [(US, PEER, bytes(1428))]
-
-
-def test_a_lone_record_may_exceed_what_is_known_to_fit() -> None:
-    record = (US, PEER, bytes(9000))
-    assert lone_payload(US, None, record, df=True) == encode_plain(US, [record])
-    key = bytes(range(32))
-    sealed = lone_payload(US, Sealer(US, key, is_outbound=True, first_sequence=0), record, df=True)
-    opened = Opener(key, is_outbound=False).open(sealed)
-    assert isinstance(opened, bytes)
-    assert decode_records(opened).records == [record]
 
 
 frames = st.lists(st.integers(0, 2000), max_size=60)

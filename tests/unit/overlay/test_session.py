@@ -204,6 +204,19 @@ def test_a_value_not_below_the_candidate_changes_nothing() -> None:
     assert session.path_mtu_known(9000, 0.01) == []
 
 
+def test_a_smaller_path_counts_for_frames_even_during_a_search_below_it() -> None:
+    session = established()
+    session.path_mtu_known(1500, 0.0)
+    sent: list[s.Action] = []
+    while s.SendMtuTest(995 + 14) not in sent:
+        deadline = session.next_deadline()
+        assert deadline is not None
+        sent += session.handle_timer(deadline)
+    session.packet_too_big(2.56)
+    assert session.path_mtu_known(1400, 2.56) == [s.SetPath(PEER, 1338, 1372, False)]
+    assert session.control_received(3, (995).to_bytes(2, "big"), 2.56) == [s.SendMtuTest(1216 + 14)]
+
+
 def test_a_refusal_without_a_smaller_path_does_not_restart_the_search() -> None:
     session = with_mtu(1500)
     assert session.packet_too_big(5.0) == [s.QueryPathMtu()]
@@ -288,6 +301,10 @@ def test_after_the_end_nothing_happens(end: str) -> None:
     assert session.send_failed(errno.EINVAL, 61.0) == []
     assert session.handle_timer(61.0) == []
     assert session.next_deadline() is None
+
+
+def test_a_test_too_short_for_a_frame_has_no_answer() -> None:
+    assert established().mtu_test_received(13, 1.0) == []
 
 
 def test_a_flood_of_mtu_tests_is_answered_at_a_bounded_rate() -> None:

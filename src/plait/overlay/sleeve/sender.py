@@ -15,9 +15,7 @@ from plait.overlay.sleeve.datagram import (
     MAX_PAYLOAD_BYTES,
     RECORD_HEADER,
     RECORD_HEADER_BYTES,
-    Record,
     datagram_overhead,
-    encode_records,
 )
 from plait.overlay.sleeve.icmp import IPV6_MIN_MTU, is_ipv6
 from plait.overlay.sleeve.ipc import Endpoint
@@ -127,12 +125,6 @@ class Batcher:
         joined = b"".join(self._parts)
         self._parts = []
         self._payloads.append(self._sealer.seal(joined, self._df) if self._sealer else joined)
-
-
-def lone_payload(sender: bytes, sealer: Sealer | None, record: Record, *, df: bool) -> bytes:
-    """Give the payload for one record, whatever fits the path: MTU tests go above what is known to fit."""
-    records = encode_records([record])
-    return sealer.seal(records, df) if sealer else sender + records
 
 
 def segment_runs(

@@ -160,7 +160,7 @@ class SleeveSession:
 
     def mtu_test_received(self, length: int, now: float) -> list[Action]:
         """Take a special frame that is an MTU test by its length."""
-        if not self._is_live or not self._answers.take(now):
+        if not self._is_live or length < mtu_test_length(0) or not self._answers.take(now):
             return []
         return [SendControl(CONTROL_MTU_VERIFIED, (length - mtu_test_length(0)).to_bytes(2, "big"))]
 
@@ -193,7 +193,7 @@ class SleeveSession:
             return self._set_mtu(ceiling, FROM_KERNEL)
         is_verified = self._search.result is not None
         if self._search.candidate is not None and ceiling >= self._search.candidate:
-            return []
+            return self._set_mtu(ceiling, FROM_KERNEL) if ceiling < self.mtu else []
         # A refusal teaches nothing if what we send is no larger than what the kernel allows.
         if query is _Query.REFUSED and is_verified and ceiling >= self.mtu:
             return []
@@ -265,7 +265,7 @@ class SleeveSession:
         return [self._set_path(), *(self._reach_out(now) if was_unknown else self._look_at_path(now))]
 
     def _reach_out(self, now: float) -> list[Action]:
-        """Begin to send, if the address is known. Nobody may send before the kernel told what fits."""
+        """Begin to send, if the address is known; ask at once what fits, before the first frame is sent."""
         return [] if self.remote is None else [*self._heartbeat(now), *self._look_at_path(now)]
 
     def _heartbeat(self, now: float) -> list[Action]:
