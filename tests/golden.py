@@ -62,7 +62,7 @@ def document(path: str) -> Any:
 
 
 def cases(path: str, key: str = "cases") -> list[Any]:
-    """Give the list of cases under `key` of a vector file; `a.b` digs deeper, and "" means the file is the list.
+    """Give the list of cases under `key` of a vector file; `a.0.b` digs deeper, and "" means the file is the list.
 
     A JSON object gives (name, value) pairs. Use the answer with `pytest.mark.parametrize` or loop over it in a test:
     a case counts as passed when no test that used it failed.
@@ -70,7 +70,7 @@ def cases(path: str, key: str = "cases") -> list[Any]:
     if (path, key) not in _cases:
         value = document(path)
         for step in key.split(".") if key else ():
-            value = value[step]
+            value = value[int(step) if isinstance(value, list) else step]
         found = Cases(path, key, value.items() if isinstance(value, dict) else value)
         for index, case in enumerate(list.__iter__(found)):
             if isinstance(case, dict | list):

@@ -8,9 +8,6 @@ from plait.mesh.gob.error import GobError
 # holds about 350 000 real connection records; more elements than this are empty ones, sent to exhaust memory.
 MAX_ELEMENTS = 1 << 19
 
-# Messages without content are legal between others, and nobody sends them.
-MAX_EMPTY_MESSAGES = 64
-
 _MAX_UINT_BYTES = 8
 
 
@@ -84,19 +81,14 @@ class Reader:
             raise self.error(f"more than {MAX_ELEMENTS} elements in one stream")
         return count
 
-    def skip_empty_messages(self) -> bool:
-        """Go to the next message that has content; False if the data ends."""
-        for _ in range(MAX_EMPTY_MESSAGES):
-            if self.position >= self.limit:
-                return False
-            if self.data[self.position] != 0:
-                return True
-            self.position += 1
-        raise self.error(f"{MAX_EMPTY_MESSAGES} empty messages in a row")
+    def has_message(self) -> bool:
+        """Tell whether a message follows; one of length 0 ends a stream, for Go too."""
+        return self.position < self.limit and self.data[self.position] != 0
 
     def enter_message(self) -> None:
         """Read a message's length and narrow the limit to it."""
-        self.skip_empty_messages()
+        if not self.has_message():
+            raise self.error("the stream ends where a value should follow")
         size = self.read_uint()
         if size > self.limit - self.position:
             raise self.error(f"a message of {size} bytes is announced, only {self.limit - self.position} are left")

@@ -42,7 +42,7 @@ class Decoder:
 
     def has_more(self) -> bool:
         """Tell whether anything follows: only between values may a stream end."""
-        return self._reader.skip_empty_messages()
+        return self._reader.has_message()
 
     def value(self, expected: Type) -> Any:
         """Read the next value, and the definitions before it; raises GobError, also at the end of the stream."""
