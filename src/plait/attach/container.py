@@ -3,20 +3,21 @@
 It looks, and changes nothing.
 """
 
-import os
 import re
-import stat
+import socket
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from plait.attach.runtime import ContainerNotRunning, ContainerRuntime, NoSuchContainer
-from plait.errors import PermissionNeeded, PlaitError, UsageError
+from plait.errors import PlaitError, UsageError
+from plait.host import netns
+from plait.host.kernel_errors import NoSuchNamespace
 
 NAMED_PREFIX = "netns:"
-NAMED_NAMESPACES = Path("/run/netns")  # where iproute2 keeps them (ip-netns(8))
 _NAMESPACE_NAME = re.compile(r"[^/\0]{1,255}\Z")
+_SO_NETNS_COOKIE = 71  # asm-generic/socket.h
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-_OWN_NAMESPACE = Path("/proc/self/ns/net")
 
 
 class InHostNamespace(PlaitError):
@@ -40,11 +41,16 @@ class Container:
     pid: int | None = None
     docker_id: str | None = None
 
+    @property
+    def inode(self) -> int:
+        """The namespace's inode number; live namespaces never share one."""
+        return int(self.netns_id.split("/")[1])
+
     def is_alive(self) -> bool:
         """Whether the same namespace is still at its path."""
         try:
             return namespace_id(self.netns) == self.netns_id
-        except OSError:
+        except NoSuchNamespace:
             return False
 
 
@@ -72,14 +78,26 @@ async def resolve(text: str, runtime: ContainerRuntime | None) -> Container:
 
 
 def namespace_id(path: Path) -> str:
-    """Identify the network namespace at this path. Raise OSError if there is none.
+    """Identify the network namespace at this path. Raise NoSuchNamespace if there is none.
 
-    Inode numbers of namespaces begin anew at every boot, so the boot is part of it.
+    Inode numbers come back once a namespace is gone, cookies begin anew at every boot: so all three are in it.
     """
-    status = os.stat(path)
-    if status.st_dev != os.stat(_OWN_NAMESPACE).st_dev:
-        raise FileNotFoundError(f"{path} is no namespace")
-    return f"{_BOOT_ID.read_text().strip()}/{status.st_ino}"
+    device, inode = netns.identity(path)
+    if device != netns.identity("/proc/self/ns/net")[0]:
+        raise NoSuchNamespace(f"{path} is a left-over file, no network namespace; remove it with `ip netns delete`")
+    with netns.entered(path):
+        cookie = _cookie()
+    return f"{_BOOT_ID.read_text().strip()}/{inode}/{cookie}"
+
+
+def _cookie() -> int:
+    """The number of the thread's namespace; 0 before Linux 5.14, which leaves the inode alone to tell them apart."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+        try:
+            raw = probe.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8)
+        except OSError:
+            return 0
+    return int.from_bytes(raw, sys.byteorder)
 
 
 def _is_process(text: str) -> bool:
@@ -89,28 +107,22 @@ def _is_process(text: str) -> bool:
 def _named(name: str) -> Container:
     if not _NAMESPACE_NAME.match(name) or name in (".", ".."):
         raise UsageError(f"{name!r} is no name of a network namespace; `ip netns` lists them")
-    path = NAMED_NAMESPACES / name
-    if not path.exists():
-        raise NoSuchContainer(f"there is no network namespace {path}; `ip netns` lists the named ones")
-    if stat.S_ISREG(path.stat().st_mode) and path.stat().st_dev != os.stat(_OWN_NAMESPACE).st_dev:
-        raise NoSuchContainer(
-            f"{path} is a left-over file, no network namespace; remove it with `ip netns delete {name}`"
-        )
-    return _container(f"{NAMED_PREFIX}{name}", path, None, None)
+    try:
+        return _container(f"{NAMED_PREFIX}{name}", netns.NAMED / name, None, None)
+    except NoSuchNamespace as error:
+        raise NoSuchContainer(str(error)) from error
 
 
 def _process(ident: str, pid: int, docker_id: str | None) -> Container:
-    return _container(ident, Path(f"/proc/{pid}/ns/net"), pid, docker_id)
+    try:
+        return _container(ident, Path(f"/proc/{pid}/ns/net"), pid, docker_id)
+    except NoSuchNamespace as error:
+        raise ContainerDied(ident) from error
 
 
 def _container(ident: str, path: Path, pid: int | None, docker_id: str | None) -> Container:
-    try:
-        found, own = namespace_id(path), namespace_id(_OWN_NAMESPACE)
-    except PermissionError as error:
-        raise PermissionNeeded(f"cannot look into {path}: {error.strerror}; the node must run as root") from error
-    except OSError as error:
-        raise ContainerDied(ident) from error
-    if found == own:
+    found = namespace_id(path)
+    if netns.is_ours(path):
         raise _in_host_namespace()
     return Container(ident, path, found, pid, docker_id)
 

@@ -123,6 +123,15 @@ class Netlink:
         with self._doing(f"list the ports of the bridge {bridge}"):
             return [_to_link(message) for message in self._ip.get_links(master=index)]
 
+    def namespace_number(self, netns: str | os.PathLike[str]) -> int | None:
+        """The number by which this namespace knows the one at a path, as in `Link.peer_netns_id`; None if it does not.
+
+        Raise NoSuchNamespace.
+        """
+        with _opened(netns) as descriptor, self._doing(f"look up the network namespace {os.fspath(netns)}"):
+            answer = self._ip.get_netnsid(fd=descriptor)
+        return answer["nsid"] if answer and answer["nsid"] >= 0 else None
+
     def create_bridge(self, name: str, mac: str | None = None, mtu: int = 1500) -> None:
         """Make a bridge, down. An existing one keeps MAC and MTU. Raise KernelRefused if another kind has the name."""
         self._create(name, "bridge", {"mtu": mtu, **_mac(mac)})
