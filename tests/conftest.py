@@ -43,8 +43,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     write = terminalreporter.write_line
     for line in _case_lines():
         write(line)
-    for (path, case), reason in sorted(TALLY.left_out.items()):
-        write(f"vectors {path}: left out {case or 'the file'}: {reason}")
+    for line in _left_out_lines():
+        write(line)
     for name, count in sorted(TALLY.entered.items()):
         write(f"decoder {name}: entered {count} times by property tests")
     for name in _never_entered(config):
@@ -67,6 +67,13 @@ def _case_lines() -> list[str]:
             line += f", {missing} not run"
         lines.append(line)
     return lines
+
+
+def _left_out_lines() -> list[str]:
+    together: dict[tuple[str, str], list[str]] = {}
+    for (path, case), reason in sorted(TALLY.left_out.items()):
+        together.setdefault((path, reason), []).append(case or "the whole file")
+    return [f"vectors {path}: left out {', '.join(names)}: {why}" for (path, why), names in together.items()]
 
 
 def _never_entered(config: pytest.Config) -> list[str]:

@@ -73,7 +73,7 @@ def cases(path: str, key: str = "cases") -> list[Any]:
             value = value[int(step) if isinstance(value, list) else step]
         found = Cases(path, key, value.items() if isinstance(value, dict) else value)
         for index, case in enumerate(list.__iter__(found)):
-            if isinstance(case, dict | list):
+            if isinstance(case, dict | list | tuple):
                 _key_of_object[id(case)] = (path, key, index)
         TALLY.loaded[path, key] = len(found)
         _cases[path, key] = found
@@ -110,7 +110,7 @@ def finish_test(parameters: Iterable[object], passed: bool) -> None:
     """conftest.py: a test ended; its parameters may be cases, or tuples with cases in them."""
     used = set(_used_by_current_test)
     for parameter in parameters:
-        for value in parameter if isinstance(parameter, tuple) else (parameter,):
+        for value in (parameter, *parameter) if isinstance(parameter, tuple) else (parameter,):
             if id(value) in _key_of_object:
                 used.add(_key_of_object[id(value)])
     (TALLY.passed if passed else TALLY.failed).update(used)

@@ -1,12 +1,6 @@
 """The handshake of a mesh connection, protocol version 2 (spec mesh, section 2): bytes in, bytes out.
 
-    HEADER    both write "weave", lowest and highest version
-    FLAG      both write whether they have a password, and if so a public key
-    FEATURES  both write one frame with their features, sealed if there is a password
-    DONE      `result` holds the codec for all that follows
-
-Header and flag are written at once: neither depends on what the other says. Features wait until the other
-proved to be a peer. Time limits and the end of the stream are the caller's business.
+Time limits and the end of the stream are the caller's business, and so is who may be a neighbour.
 """
 
 from dataclasses import dataclass
@@ -69,6 +63,13 @@ class HandshakeResult:
     codec: FrameCodec
 
 
+# Both sides go the same steps:
+#   HEADER    write "weave", lowest and highest version
+#   FLAG      write whether there is a password, and if so a public key
+#   FEATURES  write one frame with features, sealed if there is a password
+#   DONE      the codec takes over
+# Header and flag are written at once, as neither depends on what the other says. Features wait until the other has
+# proved to be a peer of the same kind.
 class _Step(Enum):
     HEADER = auto()
     FLAG = auto()

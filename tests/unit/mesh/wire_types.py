@@ -111,3 +111,25 @@ def state_from_json(state: dict[str, Any]) -> tuple[Any, ...]:
         paxos,
         unnamed(gob.Pointer(RING), state["Ring"]),
     )
+
+
+def as_sent(kind: gob.Type, value: Any) -> Any:
+    """Give a decoded value as the live files show it: fields that Go leaves out are left out, maps are lists."""
+    match kind:
+        case gob.Pointer():
+            return as_sent(kind.target, value)
+        case gob.Struct():
+            fields = zip(kind.fields, value, strict=True)
+            return {name: as_sent(part, item) for (name, part), item in fields if _is_sent(part, item)}
+        case gob.Map():
+            return [{"key": as_sent(kind.key, k), "value": as_sent(kind.element, e)} for k, e in value.items()]
+        case gob.Slice():
+            return [as_sent(kind.element, item) for item in value]
+        case _:
+            return named(kind, value)
+
+
+def _is_sent(kind: gob.Type, value: Any) -> bool:
+    if isinstance(kind, gob.Map | gob.Pointer):
+        return value is not None
+    return isinstance(kind, gob.Struct) or bool(value)

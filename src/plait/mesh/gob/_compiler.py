@@ -74,7 +74,7 @@ class Compiler:
                 return self._struct_reader(expected, fields)
         self._check_defined(type_id)
         received = _KIND_OF_ID.get(type_id) or type(definition).__name__.removesuffix("Definition").lower()
-        raise GobError(f"a {_kind(expected)} is expected, a {received} was sent", 0)
+        raise GobError(f"{_kind(expected)} is expected, {received} was sent", 0)
 
     def _struct_reader(self, expected: Struct, fields: tuple[tuple[str, int], ...]) -> Read:
         slots = {name: (slot, field_type) for slot, (name, field_type) in enumerate(expected.fields)}
