@@ -92,7 +92,7 @@ class Host(Node):
 class Container(Node):
     """A namespace without a network, as a container starts; its address is what `plait attach` gives it."""
 
-    host: Host = field(kw_only=True)
+    host: Host = field(kw_only=True, repr=False)
 
     @property
     def spec(self) -> str:
