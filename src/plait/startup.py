@@ -1,0 +1,108 @@
+"""What a node takes from its host before it lives: a name, an MTU, the tap, the UDP sockets; and how to give all back."""
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from plait.attach import leftovers
+from plait.config import Config
+from plait.errors import PermissionNeeded, PlaitError, StateError
+from plait.host import tap, udp, underlay
+from plait.host.netlink import Netlink
+from plait.mesh.name import PeerName
+from plait.overlay.bridge import TAP
+from plait.overlay.sleeve.datagram import mtu_overhead
+from plait.state import FILE_NAME, Store
+
+# The bits of a MAC address's first octet (IEEE 802): a name of our own making is locally administered unicast.
+_LOCAL, _MULTICAST = 0x02, 0x01
+_MAX_MTU = 65535
+# The overlay must at least carry what every IPv6 link must (RFC 8200, section 5).
+_MIN_MTU = 1280
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What was opened. File descriptors stay open until the context ends."""
+
+    name: PeerName
+    mtu: int
+    local_ips: frozenset[str]
+    tap_fd: int
+    sockets: udp.SleeveSockets
+
+
+@contextlib.contextmanager
+def open_host(config: Config, store: Store) -> Iterator[Host]:
+    """Open what a node needs; raises PlaitError that says what is missing or taken."""
+    if os.geteuid() != 0:
+        raise PermissionNeeded("plait must be run as root: it makes network links; use sudo")
+    name = _choose_name(config, store)
+    with contextlib.ExitStack() as stack:
+        sockets = stack.enter_context(udp.open_sleeve_sockets(config.host, config.port))
+        tap_fd = tap.open_tap(TAP)
+        stack.callback(os.close, tap_fd)
+        yield Host(name, _choose_mtu(config), underlay.local_ips(), tap_fd, sockets)
+
+
+def _choose_name(config: Config, store: Store) -> PeerName:
+    """The name given, or the one kept, or that of a bridge Weave left (its MAC), or a new random one; and keep it.
+
+    Random rather than derived from the machine: cloned machines share every id that Weave derived its names from.
+    """
+    name = config.name or store.peer_name or _name_of_bridge(config.bridge) or _random_name()
+    if name != store.peer_name:
+        store.set_peer_name(name)
+    return name
+
+
+def _name_of_bridge(bridge: str) -> PeerName | None:
+    with Netlink() as netlink:
+        link = netlink.link(bridge)
+    return PeerName.parse(link.mac) if link is not None and link.kind == "bridge" else None
+
+
+def _random_name() -> PeerName:
+    first, *rest = secrets.token_bytes(6)
+    return PeerName.from_bytes6(bytes([(first | _LOCAL) & ~_MULTICAST, *rest]))
+
+
+def _choose_mtu(config: Config) -> int:
+    """What a datagram to other hosts can carry: the underlay's MTU without the overhead, unless one is given."""
+    if config.mtu:
+        return config.mtu
+    underlay_mtu = underlay.mtu_of_bind_address(config.host) if config.host else underlay.default_mtu()
+    return max(_MIN_MTU, min(_MAX_MTU, underlay_mtu - mtu_overhead(config.password is not None)))
+
+
+@contextlib.contextmanager
+def pid_file(run_dir: Path) -> Iterator[None]:
+    """Say who runs here, for `plait stop` when the API does not answer."""
+    path = run_dir / "plait.pid"
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{os.getpid()}\n")
+    except OSError as error:
+        raise StateError(
+            f"cannot write {path} ({error.strerror}): free the disk or choose another --run-dir"
+        ) from error
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def reset_host(config: Config) -> None:
+    """Remove every link, rule and file that a node made here. The node must not run."""
+    if os.geteuid() != 0:
+        raise PermissionNeeded("reset must be run as root: it removes network links; use sudo")
+    leftovers.remove(config.bridge)
+    state = config.state_dir / FILE_NAME
+    try:
+        for path in (state, *state.parent.glob(f"{FILE_NAME}-*")):
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise PlaitError(f"cannot remove {state} ({error.strerror}): remove it yourself") from error
