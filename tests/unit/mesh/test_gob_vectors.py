@@ -132,7 +132,7 @@ def show_record(record: PeerRecord) -> dict[str, Any]:
 
 
 def shown(kind: str, decoded: Any) -> Any:
-    """Bring a vector's decoded value into the form of `decode_kind`: the records keep names as numbers, not as bytes."""
+    """Bring a vector's value into the form of `decode_kind`: records keep names as numbers, not as bytes."""
     if kind == "ipamstate":
         return wire_types.sorted_state(decoded)
     if kind != "topology":
