@@ -60,8 +60,6 @@ def test_the_host_and_a_container_reach_each_other(h1: Host) -> None:
         (h1.netns, a.netns, "fd00::9"),
     ):
         assert reaches(source, target, address)
-    for setting, value in interface.NEIGHBOUR_SETTINGS.items():
-        assert sysctl.read(f"net/ipv4/neigh/weave/{setting}") == value
 
 
 def test_repeating_is_harmless_and_flushed_rules_come_back(h1: Host) -> None:

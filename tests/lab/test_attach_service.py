@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import pytest
 
 from lab.attach_lab import Host, end, host, reaches
-from plait.attach import interface
+from plait.attach import interface, service
 from plait.attach.container import Container, ContainerDied, InHostNamespace, resolve
 from plait.attach.interface import BridgeMissing
 from plait.attach.runtime import (
@@ -22,7 +22,7 @@ from plait.attach.runtime import (
 )
 from plait.attach.service import Attacher
 from plait.errors import AddressConflict, KernelRefused, StateError, UsageError
-from plait.host import firewall, netns
+from plait.host import firewall, netns, nftables
 from plait.host.netlink import Netlink
 from plait.state import Store
 
@@ -296,6 +296,53 @@ def test_a_restart_completes_the_living_and_forgets_the_dead(node: Node) -> None
     assert node.warnings == []
 
 
+def test_later_rounds_mend_what_is_broken_meanwhile(node: Node) -> None:
+    a, b, c = (node.host.container(name) for name in "abc")
+
+    async def live(attacher: Attacher) -> None:
+        for number, container in enumerate((a, b, c), 1):
+            await attacher.attach(container.ident, [f"10.32.0.{number}/12"])
+        await attacher.expose(["10.32.0.9/12"], False)
+        await attacher.reconcile()
+        await asyncio.to_thread(break_things)
+        await attacher.reconcile()
+        assert attacher.count == 2
+
+    def break_things() -> None:
+        with Netlink() as link, Netlink(b.netns) as guest:
+            link.set_link(interface.host_end_name(a), master="")
+            guest.set_link("ethwe", up=False)
+            link.delete_address("weave", "10.32.0.9/12")
+            link.add_address("weave", "10.50.0.1/16")  # by hand, and left alone
+        firewall.delete("ip", "plait_expose")
+        netns.delete(c.netns.name)
+
+    node.run(live)
+    assert reaches(a.netns, b.netns, "10.32.0.2")
+    assert reaches(a.netns, node.host.netns, "10.32.0.9")
+    assert firewall.exists("ip", "plait_expose")
+    assert node.exposed() == ["10.32.0.9/12"]
+    assert bridge_addresses() == ["10.50.0.1/16", "10.32.0.9/12"]
+    assert node.warnings == []
+
+
+def test_rules_lost_from_a_foreign_chain_come_back_in_time(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    chain = "table ip filter {\n chain FORWARD {\n type filter hook forward priority 0; policy drop;\n}\n}\n"
+
+    async def live(attacher: Attacher) -> None:
+        await attacher.expose(["10.32.0.9/12"], False)
+        await attacher.reconcile()
+        nftables.run("flush table ip filter")
+        await attacher.reconcile()
+        assert len(nftables.query("list chain ip filter FORWARD")) == 1
+        monkeypatch.setattr(service, "RULES_CHECK_INTERVAL", 0.0)
+        await attacher.reconcile()
+        assert len(nftables.query("list chain ip filter FORWARD")) == 3
+
+    nftables.run(chain)
+    node.run(live)
+
+
 def test_a_namespace_made_again_under_the_same_name_is_another_container(node: Node) -> None:
     a = node.host.container("a")
     node.attach(a.ident, "10.32.0.1/12")
@@ -332,9 +379,6 @@ def test_addresses_found_on_the_bridge_are_adopted(node: Node) -> None:
     node.run(lambda n: n.expose(["10.99.0.1/16"], False))
     node.run(lambda n: n.reconcile())
     assert node.exposed() == ["10.99.0.1/16", "10.32.0.5/12"]
-    assert firewall.exists("ip", "plait_expose")
-    firewall.delete("ip", "plait_expose")
-    node.run(lambda n: n.keep_exposed())
     assert firewall.exists("ip", "plait_expose")
     assert node.run(lambda n: n.hide(["10.32.0.5/12"])) == ["10.32.0.5"]
 

@@ -13,11 +13,9 @@ from plait.attach.interface import (
     CIDR,
     Bridge,
     addresses_of,
-    ignore_router_advertisements,
     keep_secondary_addresses,
     prepare_ipv6,
     require_bridge,
-    tune_neighbours,
 )
 from plait.host import arp, firewall, sysctl, tables
 from plait.host.netlink import Netlink
@@ -33,8 +31,6 @@ def apply(bridge: Bridge, exposures: Iterable[Exposure], warn: Callable[[str], N
     cidrs = [ip_interface(exposure.cidr) for exposure in exposures]
     with Netlink() as host:
         require_bridge(host, bridge)
-        ignore_router_advertisements(bridge.name)
-        tune_neighbours(bridge.name)
         if any(cidr.version == 6 for cidr in cidrs):
             prepare_ipv6(bridge.name)
         added = [cidr for cidr in cidrs if host.add_address(bridge.name, cidr)]
@@ -49,6 +45,17 @@ def apply(bridge: Bridge, exposures: Iterable[Exposure], warn: Callable[[str], N
             "allow it with 'sysctl -w net.ipv4.ip_forward=1'"
         )
     return added
+
+
+def is_in_place(bridge: Bridge, exposures: Iterable[Exposure]) -> bool:
+    """Whether the addresses and our own table are there: a cheap look that misses rules lost from foreign chains.
+
+    Raise BridgeMissing.
+    """
+    exposures = list(exposures)
+    wanted = {ip_interface(exposure.cidr) for exposure in exposures}
+    needs_table = any(_ipv4_network(exposure) is not None for exposure in exposures)
+    return wanted <= set(present(bridge)) and firewall.exists("ip", tables.EXPOSE) == needs_table
 
 
 def remove(bridge: Bridge, cidrs: Iterable[CIDR]) -> list[CIDR]:

@@ -44,6 +44,14 @@ def container_interfaces(bridge: Bridge, containers: Iterable[Container]) -> lis
     return found
 
 
+def sound_ports(bridge: Bridge) -> set[str]:
+    """Names of the bridge's ports that are as `attach` makes them, with the other end up. Raise BridgeMissing."""
+    with Netlink() as host:
+        require_bridge(host, bridge)
+        ports = host.ports(bridge.name)
+    return {port.name for port in ports if port.is_up and port.has_carrier and port.mtu == bridge.mtu}
+
+
 def remove_leftovers(bridge: Bridge) -> list[str]:
     """Delete the host's ends of veth pairs that `attach` made and no container has, and give their names.
 

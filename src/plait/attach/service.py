@@ -5,6 +5,8 @@ Who may have which address is decided before (ipam); names are given by the call
 
 import asyncio
 import itertools
+import math
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from ipaddress import ip_interface
@@ -14,7 +16,7 @@ from typing import TypeVar
 from plait.api.model import Interface
 from plait.attach import expose, interface, inventory
 from plait.attach.container import Container, ContainerDied, InHostNamespace, resolve
-from plait.attach.interface import CIDR, Bridge
+from plait.attach.interface import CIDR, Bridge, BridgeMissing
 from plait.attach.inventory import ALL_CONTAINERS, EXPOSED
 from plait.attach.runtime import ContainerNotRunning, ContainerRuntime, NoSuchContainer, RuntimeUnavailable
 from plait.errors import AddressConflict, PlaitError, UsageError
@@ -24,6 +26,8 @@ from plait.host.netlink import Netlink
 from plait.state import Attachment, Exposure, Store
 
 _T = TypeVar("_T")
+# Seconds between full checks of the firewall rules: they list every rule of the host, which may have thousands.
+RULES_CHECK_INTERVAL = 60.0
 _GONE = (NoSuchContainer, ContainerNotRunning, ContainerDied, NoSuchNamespace)
 
 
@@ -41,6 +45,9 @@ class Attacher:
         self._runtime = runtime
         self._warn_in_loop = warn
         self._lock = asyncio.Lock()
+        self._is_begun = False
+        self._rules_checked = -math.inf
+        self._looked_at: set[str] = set()  # namespaces whose inside was checked by this process
 
     @property
     def count(self) -> int:
@@ -110,17 +117,14 @@ class Attacher:
         return found
 
     async def reconcile(self) -> None:
-        """Make the kernel agree with the store after a restart, forget containers that are gone, adopt exposures.
+        """Make the kernel agree with the store, and forget containers that are gone.
 
-        What cannot be mended is told to `warn`; only a StateError or BridgeMissing is raised.
+        The first call looks at everything, and adopts addresses found on the bridge; later ones, made for every few
+        seconds, look from the host's side and go deeper where something is off. What cannot be mended is told to
+        `warn`; only StateError and BridgeMissing are raised.
         """
         async with self._lock:
             await self._in_thread(self._reconcile)
-
-    async def keep_exposed(self) -> None:
-        """Place addresses and rules of the exposures again, if another tool took them."""
-        async with self._lock:
-            await self._in_thread(self._apply_exposures, self._store.exposures)
 
     async def _in_thread(self, work: Callable[..., _T], *arguments: object) -> _T:
         """Run to the end even if the caller is cancelled, so that the lock is held as long as the work runs."""
@@ -151,6 +155,7 @@ class Attacher:
         except BaseException as error:
             self._restore(container.ident, None if isinstance(error, ContainerDied) else before)
             raise
+        self._looked_at.add(container.netns_id)
 
     def _restore(self, ident: str, before: Attachment | None) -> None:
         if before is None:
@@ -199,33 +204,58 @@ class Attacher:
 
     def _apply_exposures(self, exposures: list[Exposure]) -> None:
         expose.apply(self._bridge, exposures, self._warn)
+        self._rules_checked = time.monotonic()
 
     def _reconcile(self) -> None:
-        for record in self._store.attachments:
-            self._mend(record)
-        for name in inventory.remove_leftovers(self._bridge):
-            self._warn(f"removed the interface {name}, left over from a container that is gone")
-        # Addresses that Weave, or a node whose state was lost, put there.
-        known = [ip_interface(cidr) for cidr in self.exposed]
-        adopted = [Exposure(str(cidr), True) for cidr in expose.present(self._bridge) if cidr not in known]
-        if adopted:
-            self._store.set_exposures(self._store.exposures + adopted)
-        try:
-            self._apply_exposures(self._store.exposures)
-        except PlaitError as error:
-            self._warn(f"the host is not exposed as it should be: {error}")
+        is_first, self._is_begun = not self._is_begun, True
+        sound = inventory.sound_ports(self._bridge)
+        records = self._store.attachments
+        living = [record for record in records if self._mend(record, sound)]
+        self._looked_at &= {record.netns_id for record in living}
+        dead = {interface.host_end_name(_container(record)) for record in records if record not in living}
+        if is_first or dead:
+            for name in sorted(set(inventory.remove_leftovers(self._bridge)) - dead):
+                self._warn(f"removed the interface {name}, left over from a container that is gone")
+        if is_first:
+            self._adopt_exposures()
+        self._mend_exposures()
 
-    def _mend(self, record: Attachment) -> None:
+    def _mend(self, record: Attachment, sound: set[str]) -> bool:
+        """Whether the container still lives."""
         container = _container(record)
         if not container.is_alive():
             self._store.forget_attachment(record.ident)
-            return
+            return False
+        if record.netns_id in self._looked_at and interface.host_end_name(container) in sound:
+            return True
         try:
             interface.attach(container, map(ip_interface, record.cidrs), self._bridge, record.multicast_route)
         except ContainerDied:
             self._store.forget_attachment(record.ident)
+            return False
         except PlaitError as error:
             self._warn(f"the container {record.ident} is not attached as it should be: {error}")
+        else:
+            self._looked_at.add(record.netns_id)
+        return True
+
+    def _adopt_exposures(self) -> None:
+        """Addresses that Weave, or a node whose state was lost, put on the bridge."""
+        known = [ip_interface(cidr) for cidr in self.exposed]
+        adopted = [Exposure(str(cidr), True) for cidr in expose.present(self._bridge) if cidr not in known]
+        if adopted:
+            self._store.set_exposures(self._store.exposures + adopted)
+
+    def _mend_exposures(self) -> None:
+        exposures = self._store.exposures
+        is_due = time.monotonic() - self._rules_checked > RULES_CHECK_INTERVAL
+        try:
+            if is_due or not expose.is_in_place(self._bridge, exposures):
+                self._apply_exposures(exposures)
+        except BridgeMissing:
+            raise
+        except PlaitError as error:
+            self._warn(f"the host is not exposed as it should be: {error}")
 
     def _refuse_conflicts(self, wanted: list[CIDR], container: Container | None) -> None:
         """`container` None: the host itself wants them."""
