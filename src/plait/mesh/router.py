@@ -236,16 +236,17 @@ class Router:
     # Messages
 
     def _dispatch(self, link: Link, data: bytes, now: float) -> None:
-        match messages.decode(data):
+        message = messages.decode(data)
+        match message:
             case messages.Gossip(channel=channel, payload=payload):
                 news = self._channel(channel).receive(payload, now)
                 if news is not None:
                     self._gossip(channel, news, exclude=link.peer)
-            case messages.GossipUnicast(channel=channel, source=source, destination=destination, payload=payload):
+            case messages.GossipUnicast(channel, source, destination, payload):
                 if destination == self.our_name or channel == TOPOLOGY:
                     self._channel(channel).receive_unicast(source, payload, now)
-                elif not self._forward_unicast(destination, data):
-                    self._notice(f"a {channel!r} message of {source} for {destination} was dropped: no route to it")
+                else:
+                    self._relay_unicast(message, data)
             case messages.GossipBroadcast(channel=channel, source=source, payload=payload):
                 news = self._channel(channel).receive_broadcast(source, payload, now)
                 if news is not None:
@@ -256,6 +257,18 @@ class Router:
                 self._notice(f"{self.peers.label(link.peer)} sent a message of unknown kind {tag}: ignored")
             case messages.Heartbeat():
                 pass
+
+    def _relay_unicast(self, message: messages.GossipUnicast, data: bytes) -> None:
+        """Pass on the received bytes; the neighbour they came from is not to blame for what is in them."""
+        try:
+            messages.check_harmless(message)
+        except messages.HarmfulMessage as error:
+            self._notice(str(error), is_warning=True)
+            return
+        if not self._forward_unicast(message.destination, data):
+            self._notice(
+                f"a {message.channel!r} message of {message.source} for {message.destination} was dropped: no route"
+            )
 
     def _channel(self, name: str) -> Gossiper:
         gossiper = self._channels.get(name)

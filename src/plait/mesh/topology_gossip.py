@@ -11,10 +11,10 @@ from plait.mesh.topology import decode_topology, encode_topology
 
 CHANNEL = "topology"
 
-# The same small update reaches a node from several neighbours within a second; decoding it once is enough. Bounded in
-# bytes (some 10 MB of records at worst): full gossip is not kept.
-_CACHED_PAYLOADS = 256
-_CACHED_PAYLOAD_BYTES = 4096
+# The same update reaches a node from several neighbours within a second, and neighbours that agree send the same full
+# gossip; decoding it once is enough. At most 2 MB of payloads are kept, some 20 MB of records if all are full.
+_CACHED_PAYLOADS = 32
+_CACHED_PAYLOAD_BYTES = 1 << 16
 
 
 class TopologyNews:
@@ -33,8 +33,8 @@ class TopologyNews:
         return TopologyNews(self._peers, self._names | newer._names)
 
     def encode(self) -> Iterable[bytes]:
-        """Give one payload with the newest records of the peers still known."""
-        return (encode_topology(self._peers.records(self._names)),)
+        """Give one payload with the newest records of the peers still known, in one order at all nodes."""
+        return (encode_topology(self._peers.records(sorted(self._peers if self._names is None else self._names))),)
 
 
 class TopologyGossiper:
@@ -63,12 +63,12 @@ class TopologyGossiper:
         raise GossipRefused(f"peer {source} sent topology as a unicast, which the protocol does not allow")
 
     def _merge(self, payload: bytes, now: float) -> MergeResult:
-        records = _decode_small(payload) if len(payload) <= _CACHED_PAYLOAD_BYTES else decode_topology(payload)
+        records = _decode_once(payload) if len(payload) <= _CACHED_PAYLOAD_BYTES else decode_topology(payload)
         result = self._peers.merge(records)
         self._on_merge(result, now)
         return result
 
 
 @lru_cache(_CACHED_PAYLOADS)
-def _decode_small(payload: bytes) -> list[PeerRecord]:
+def _decode_once(payload: bytes) -> list[PeerRecord]:
     return decode_topology(payload)
