@@ -4,7 +4,6 @@ Who may have which address is decided before (ipam); names are given by the call
 """
 
 import asyncio
-import itertools
 import math
 import time
 from collections.abc import Callable, Iterable
@@ -272,14 +271,13 @@ class Attacher:
                     raise _conflict(cidr, record.ident)
 
     def _warn_of_overlaps(self, cidrs: list[CIDR]) -> None:
-        if not cidrs:
-            return
         with Netlink() as host:
-            routes = host.routes()
-        for cidr, route in itertools.product(cidrs, routes):
-            overlapped = underlay.overlap_with(cidr, [route], ignored_devices=(self._bridge.name,))
-            if overlapped is not None:
-                self._warn(f"{overlapped} (device {route.device}); what is there and what is attached may not meet")
+            routes = {version: host.routes(version) for version in {cidr.version for cidr in cidrs}}
+        for cidr in cidrs:
+            for route in routes[cidr.version]:
+                overlapped = underlay.overlap_with(cidr, [route], ignored_devices=(self._bridge.name,))
+                if overlapped is not None:
+                    self._warn(f"{overlapped} (device {route.device}); what is there and what is attached may not meet")
 
     def _recorded(self, text: str) -> Attachment | None:
         """By ident, or by the beginning of a Docker id as Docker takes it."""

@@ -38,6 +38,8 @@ _SCOPES: dict[Scope, int] = {"global": 0, "link": 253, "host": 254}  # linux/rtn
 _RT_SCOPE_NOWHERE = 255  # in a deletion: any scope
 _RT_TABLE_MAIN = 254
 _RTN_UNICAST = 1
+# From here on listing all interfaces is cheaper than asking for each: a hundred of them cost as much as ten questions.
+_MANY_LINKS = 10
 _FAMILIES = {4: 2, 6: 10}  # AF_INET, AF_INET6
 
 
@@ -234,19 +236,25 @@ class Netlink:
         """Take an address from an interface; False if it had it not. Raise NoSuchLink."""
         return self._address("del", name, cidr, tolerate=errno.EADDRNOTAVAIL)
 
-    def routes(self) -> list[Route]:
-        """The unicast routes of the main table, IPv4 and IPv6; one entry for each device of a multipath route."""
-        with self._doing("list routes"):
-            messages = [message for message in self._ip.get_routes() if _is_main_unicast(message)]
-            names = {link.index: link.name for link in self.links()}
-            return [route for message in messages for route in _to_routes(message, names)]
+    def routes(self, version: Literal[4, 6] | None = None) -> list[Route]:
+        """The unicast routes of the main table; one entry for each device of a multipath route.
+
+        Ask for one version where that is enough: with IPv6, every interface has routes.
+        """
+        family = {} if version is None else {"family": _FAMILIES[version]}
+        messages: list[Any] = []
+        with self._doing("list routes", tolerate=(errno.ENOENT,)):  # a namespace without routes has no table
+            messages = list(self._ip.get_routes(table=_RT_TABLE_MAIN, **family))
+        messages = [message for message in messages if _is_main_unicast(message)]
+        names = self._names({index for message in messages for _, index in _hops(message)})
+        return [route for message in messages for route in _to_routes(message, names)]
 
     def route_to(self, destination: str | IPv4Address | IPv6Address) -> Route | None:
         """The route by which the kernel would send to an address now; None if it has none. Local ones too."""
         doing = f"look up the route to {destination}"
         with self._doing(doing, tolerate=(errno.ENETUNREACH, errno.EHOSTUNREACH)):
             for message in self._ip.route("get", dst=str(destination)):
-                names = {link.index: link.name for link in self.links()}
+                names = self._names({index for _, index in _hops(message)})
                 return next(iter(_to_routes(message, names)))
         return None
 
@@ -285,6 +293,12 @@ class Netlink:
             for message in self._ip.link("get", **key):
                 return _to_link(message)
         return None
+
+    def _names(self, indexes: set[int]) -> dict[int, str]:
+        if len(indexes) > _MANY_LINKS:
+            return {link.index: link.name for link in self.links()}
+        found = [self.link_by_index(index) for index in indexes]
+        return {link.index: link.name for link in found if link is not None}
 
     def _index(self, name: str, doing: str) -> int:
         link = self.link(name)
@@ -414,13 +428,19 @@ def _is_main_unicast(message: Any) -> bool:
     return bool(table == _RT_TABLE_MAIN and message["type"] == _RTN_UNICAST)
 
 
+def _hops(message: Any) -> list[tuple[dict[str, Any], int]]:
+    """The attributes and the device's number of each hop of a route; 0 if it has no device."""
+    found = _attributes(message)
+    several = [(_attributes(hop), hop["oif"]) for hop in found.get("RTA_MULTIPATH", ())]
+    return several or [(found, found.get("RTA_OIF", 0))]
+
+
 def _to_routes(message: Any, names: dict[int, str]) -> Iterable[Route]:
     found = _attributes(message)
     everywhere = "::" if message["family"] == _FAMILIES[6] else "0.0.0.0"
     destination = ip_network(f"{found.get('RTA_DST', everywhere)}/{message['dst_len']}")
     metrics = found.get("RTA_METRICS")
-    hops = [(_attributes(hop), hop["oif"]) for hop in found.get("RTA_MULTIPATH", ())] or [(found, found.get("RTA_OIF"))]
-    for hop, index in hops:
+    for hop, index in _hops(message):
         gateway = hop.get("RTA_GATEWAY")
         source = found.get("RTA_PREFSRC")
         yield Route(
