@@ -126,7 +126,15 @@ class Complaint(_Message, frozen=True):
 
 FromPump = Ready | SpecialReceived | PacketTooBig | SendFailed | Stats | Complaint
 
-_encoder = msgspec.msgpack.Encoder()
+
+def _to_number(name: object) -> int:
+    """A `PeerName` is an int, but msgspec encodes no subclasses of int."""
+    if isinstance(name, int):
+        return int(name)
+    raise TypeError(f"{type(name).__name__} has no place in a message between node and pump")
+
+
+_encoder = msgspec.msgpack.Encoder(enc_hook=_to_number)
 _to_pump: msgspec.msgpack.Decoder[ToPump] = msgspec.msgpack.Decoder(ToPump)
 _from_pump: msgspec.msgpack.Decoder[FromPump] = msgspec.msgpack.Decoder(FromPump)
 

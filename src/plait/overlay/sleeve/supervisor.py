@@ -105,9 +105,8 @@ class Pump:
         self, known: Iterable[int], unicast: Mapping[int, int], broadcast: Mapping[int, Sequence[int]]
     ) -> None:
         """Replace all routes."""
-        trees = {int(source): [int(hop) for hop in hops] for source, hops in broadcast.items()}
-        hops = {int(destination): int(hop) for destination, hop in unicast.items()}
-        self.send(ipc.SetRoutes([int(peer) for peer in known], hops, trees))
+        trees = {source: list(hops) for source, hops in broadcast.items()}
+        self.send(ipc.SetRoutes(list(known), dict(unicast), trees))
 
     def set_local_mtu(self, mtu: int) -> None:
         """Say what fits through this host's bridge."""

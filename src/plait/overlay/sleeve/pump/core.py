@@ -181,15 +181,15 @@ class PumpCore:
 
     # What became of datagrams
 
-    def sent(self, link: Link, payloads: Iterable[bytes]) -> None:
+    def sent(self, link: Link, df: bool, payloads: Iterable[bytes]) -> None:
         """Note that the kernel took datagrams."""
         sizes = [len(payload) for payload in payloads]
-        link.errno = 0
+        link.errnos[df] = 0
         link.counters["tx_datagrams"] += len(sizes)
         link.counters["tx_bytes"] += sum(sizes)
         self.counters["sent"] += len(sizes)
 
-    def send_failed(self, link: Link, datagrams: int, errno: int, now: float) -> None:
+    def send_failed(self, link: Link, df: bool, datagrams: int, errno: int, now: float) -> None:
         """Note that the kernel, or the shell for it, refused datagrams."""
         link.counters["tx_dropped"] += datagrams
         if errno == e.EMSGSIZE:
@@ -201,9 +201,9 @@ class PumpCore:
         else:
             self.counters["send_failed"] += datagrams
             # An ICMP "port unreachable" of a peer that starts or restarts is no failure of the sending side.
-            if errno not in (link.errno, e.ECONNREFUSED):
+            if errno not in (link.errnos[df], e.ECONNREFUSED):
                 self.messages.append(ipc.SendFailed(link.peer, errno))
-            link.errno = errno
+            link.errnos[df] = errno
 
     # Upkeep
 

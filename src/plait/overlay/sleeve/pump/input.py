@@ -34,7 +34,7 @@ class UdpInput:
                 self.errors += 1
                 continue
             step = _segment_size(control) or size
-            yield source, [bytes(view[at : min(at + step, size)]) for at in range(0, size, step or 1)]
+            yield source, [bytes(view[at : min(at + step, size)]) for at in range(0, size or 1, step or 1)]
 
 
 def _segment_size(control: list[tuple[int, int, bytes]]) -> int:

@@ -34,7 +34,7 @@ class Link:
         "_us",
         "counters",
         "df",
-        "errno",
+        "errnos",
         "local_ip",
         "name",
         "opener",
@@ -53,8 +53,8 @@ class Link:
         self.local_ip = wanted.local_ip
         self.opener = None if key is None else Opener(key, is_outbound=outbound)
         self.path = Path()
-        self.errno = 0
-        """Of the last send that failed; 0 after one that did not."""
+        self.errnos = {True: 0, False: 0}
+        """By DF: why the last datagram was refused; 0 after one that was not."""
         self.counters = dict.fromkeys(LINK_COUNTERS, 0)
         self.specials = TokenBucket(SPECIALS_PER_SECOND, SPECIALS_PER_SECOND)
         self.too_big = TokenBucket(TOO_BIG_PER_SECOND, 1.0)

@@ -50,7 +50,7 @@ class UdpOutput:
         for link, df, payloads in outgoing:
             target = self._target(link)
             if target is None:
-                self._core.send_failed(link, len(payloads), e.EDESTADDRREQ, now)
+                self._core.send_failed(link, df, len(payloads), e.EDESTADDRREQ, now)
                 continue
             for run in segment_runs(payloads, link.path.max_payload, target.max_run):
                 self._send_run(link, target, df, run, now)
@@ -73,14 +73,14 @@ class UdpOutput:
         refusal = _refusal(link, target, len(run[0])) if df and len(run[0]) > target.df_limit else 0
         refusal = refusal or _send(self._df if df else self._plain, target, run)
         if not refusal:
-            self._core.sent(link, run)
+            self._core.sent(link, df, run)
         elif len(run) > 1 and (refusal in _NO_SEGMENTATION or (refusal == e.EMSGSIZE and not df)):
             if refusal != e.EMSGSIZE:
                 target.max_run = 1
             for payload in run:
                 self._send_run(link, target, df, (payload,), now)
         else:
-            self._core.send_failed(link, len(run), refusal, now)
+            self._core.send_failed(link, df, len(run), refusal, now)
 
 
 def _refusal(link: Link, target: _Target, size: int) -> int:
