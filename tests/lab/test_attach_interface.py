@@ -130,6 +130,10 @@ def test_without_multicast_route_and_with_checksums_in_software(h1: Host) -> Non
     assert "224.0.0.0" not in run_in(a, "ip", "route")
     with netns.entered(a.netns):
         assert not ethtool.features("ethwe")["tx-checksum-ip-generic"]
+    interface.attach(a, [ONE], h1.bridge)  # a bridge of another kind took over
+    assert "224.0.0.0" in run_in(a, "ip", "route")
+    with netns.entered(a.netns):
+        assert ethtool.features("ethwe")["tx-checksum-ip-generic"]
 
 
 def test_multicast_is_taken_only_from_own_subnets(h1: Host) -> None:

@@ -66,7 +66,7 @@ def attach(container: Container, cidrs: Iterable[CIDR], bridge: Bridge, multicas
             host_end = _host_end(host, namespace, present, bridge).name
         try:
             if present is None:
-                _prepare(host_end, PREPARING_PREFIX + _suffix(container), namespace, guest, bridge)
+                _prepare(host_end, PREPARING_PREFIX + _suffix(container), namespace, guest)
             _join(host, host_end, bridge)
             added = _equip(guest, namespace, list(cidrs), bridge, multicast_route)
             _check_alive(container)
@@ -183,13 +183,11 @@ def _host_end(host: Netlink, namespace: str, ethwe: Link, bridge: Bridge) -> Lin
     )
 
 
-def _prepare(host_end: str, guest_end: str, namespace: str, guest: Netlink, bridge: Bridge) -> None:
+def _prepare(host_end: str, guest_end: str, namespace: str, guest: Netlink) -> None:
     """What comes before the container's end is seen under its final name."""
     ignore_router_advertisements(host_end)
     with netns.entered(namespace):
         ignore_router_advertisements(guest_end)
-        if not bridge.tx_checksum:
-            ethtool.set_tx_checksum(guest_end, False)
     guest.set_link(guest_end, new_name=GUEST_NAME)
 
 
@@ -203,6 +201,7 @@ def _equip(guest: Netlink, namespace: str, cidrs: list[CIDR], bridge: Bridge, mu
     with netns.entered(namespace):
         tune_neighbours(GUEST_NAME)
         keep_secondary_addresses(GUEST_NAME)
+        ethtool.set_tx_checksum(GUEST_NAME, bridge.tx_checksum)
         if any(cidr.version == 6 for cidr in cidrs):
             prepare_ipv6(GUEST_NAME)
         guest.set_link(GUEST_NAME, mtu=bridge.mtu)
