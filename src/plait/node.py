@@ -13,6 +13,7 @@ from typing import Any
 from plait import logs, sdnotify
 from plait.api import model
 from plait.api.server import serve
+from plait.attach.interface import Bridge
 from plait.attach.service import Attacher
 from plait.config import Config
 from plait.docker.client import DockerClient
@@ -72,7 +73,7 @@ class Node:
         bridge = BridgeSettings(config.bridge, str(self.name), self._host.mtu)
         self._bridge = BridgeKeeper(bridge)
         docker = DockerClient(config.docker_api) if config.docker_api else None
-        self._attacher = Attacher(store, config.bridge, self._host.mtu, docker, self._warn)
+        self._attacher = Attacher(store, Bridge(config.bridge, host.mtu), docker, self._warn)
 
     async def run(self) -> None:
         """Serve until `stop`; raises PlaitError if the node cannot start, or a task's error if one dies."""
@@ -303,11 +304,13 @@ def run(config: Config) -> int:
         with Store(config.state_dir) as store, open_host(config, store) as host, pid_file(config.run_dir):
             is_reset = asyncio.run(_live(config, store, host))
         if is_reset:
-            reset_host(config)
-    except* PlaitError as errors:
-        for error in _leaves(errors):
-            _log.error("%s", error)
-        return max(getattr(error, "exit_code", 1) for error in _leaves(errors))
+            for trouble in reset_host(config):
+                _log.warning("%s", trouble)
+    except PlaitError as error:
+        _log.error("%s", error)
+        return error.exit_code
+    except BaseExceptionGroup as errors:
+        return _explain(errors)
     return 0
 
 
@@ -321,8 +324,19 @@ async def _live(config: Config, store: Store, host: Host) -> bool:
     return node.is_reset
 
 
-def _leaves(group: BaseExceptionGroup[PlaitError]) -> Iterator[BaseException]:
-    for error in group.exceptions:
+def _explain(errors: BaseExceptionGroup[BaseException]) -> int:
+    """Log why the node's tasks ended; a defect comes with its traceback, for the report to the developers."""
+    explained, defects = errors.split(PlaitError)
+    for error in _leaves(explained):
+        _log.error("%s", error)
+    if defects is not None:
+        _log.critical("the node ends because of a defect; please report it with this", exc_info=defects)
+        return 1
+    return max((error.exit_code for error in _leaves(explained) if isinstance(error, PlaitError)), default=1)
+
+
+def _leaves(group: BaseExceptionGroup[BaseException] | None) -> Iterator[BaseException]:
+    for error in group.exceptions if group else ():
         if isinstance(error, BaseExceptionGroup):
             yield from _leaves(error)
         else:

@@ -1,4 +1,4 @@
-"""What a node takes from its host before it lives: a name, an MTU, the tap, the UDP sockets; and how to give all back."""
+"""What a node takes from its host before it lives: name, MTU, tap, UDP sockets; and how to give all back."""
 
 import contextlib
 import os
@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from plait.attach import leftovers
+from plait.attach.container import Container
+from plait.attach.reset import reset
 from plait.config import Config
-from plait.errors import PermissionNeeded, PlaitError, StateError
+from plait.errors import PermissionNeeded, StateError
 from plait.host import tap, udp, underlay
 from plait.host.netlink import Netlink
 from plait.mesh.name import PeerName
@@ -20,6 +21,7 @@ from plait.state import FILE_NAME, Store
 # The bits of a MAC address's first octet (IEEE 802): a name of our own making is locally administered unicast.
 _LOCAL, _MULTICAST = 0x02, 0x01
 _MAX_MTU = 65535
+DEFAULT_UNDERLAY_MTU = 1500
 # The overlay must at least carry what every IPv6 link must (RFC 8200, section 5).
 _MIN_MTU = 1280
 
@@ -42,10 +44,12 @@ def open_host(config: Config, store: Store) -> Iterator[Host]:
         raise PermissionNeeded("plait must be run as root: it makes network links; use sudo")
     name = _choose_name(config, store)
     with contextlib.ExitStack() as stack:
-        sockets = stack.enter_context(udp.open_sleeve_sockets(config.host, config.port))
+        sockets = udp.open_sleeve_sockets(config.host, config.port)
+        stack.callback(sockets.close)
         tap_fd = tap.open_tap(TAP)
         stack.callback(os.close, tap_fd)
-        yield Host(name, _choose_mtu(config), underlay.local_ips(), tap_fd, sockets)
+        local_ips = frozenset(map(str, underlay.local_addresses()))
+        yield Host(name, _choose_mtu(config), local_ips, tap_fd, sockets)
 
 
 def _choose_name(config: Config, store: Store) -> PeerName:
@@ -74,8 +78,22 @@ def _choose_mtu(config: Config) -> int:
     """What a datagram to other hosts can carry: the underlay's MTU without the overhead, unless one is given."""
     if config.mtu:
         return config.mtu
-    underlay_mtu = underlay.mtu_of_bind_address(config.host) if config.host else underlay.default_mtu()
-    return max(_MIN_MTU, min(_MAX_MTU, underlay_mtu - mtu_overhead(config.password is not None)))
+    overhead = mtu_overhead(config.password is not None)
+    return max(_MIN_MTU, min(_MAX_MTU, _underlay_mtu(config) - overhead))
+
+
+def _underlay_mtu(config: Config) -> int:
+    """The MTU of the device with the address to bind to, else of the default route, else the smallest of all."""
+    with Netlink() as netlink:
+        links = {link.index: link for link in netlink.links() if link.is_up}
+        for address in netlink.addresses():
+            if str(address.cidr.ip) == config.host and address.link_index in links:
+                return links[address.link_index].mtu
+    uplink = underlay.default_uplink()
+    if uplink is not None:
+        return uplink.mtu
+    physical = [link.mtu for link in links.values() if link.kind != "bridge" and not link.name.startswith("lo")]
+    return min(physical, default=DEFAULT_UNDERLAY_MTU)
 
 
 @contextlib.contextmanager
@@ -95,14 +113,19 @@ def pid_file(run_dir: Path) -> Iterator[None]:
         path.unlink(missing_ok=True)
 
 
-def reset_host(config: Config) -> None:
-    """Remove every link, rule and file that a node made here. The node must not run."""
+def reset_host(config: Config) -> list[str]:
+    """Remove every link, rule and file that a node made here; gives sentences about what could not be removed.
+
+    Raises StateError if a node still runs here.
+    """
     if os.geteuid() != 0:
         raise PermissionNeeded("reset must be run as root: it removes network links; use sudo")
-    leftovers.remove(config.bridge)
-    state = config.state_dir / FILE_NAME
-    try:
-        for path in (state, *state.parent.glob(f"{FILE_NAME}-*")):
+    with Store(config.state_dir) as store:
+        containers = [Container(a.ident, Path(a.netns), a.netns_id, a.pid, a.docker_id) for a in store.attachments]
+        troubles = reset(config.bridge, containers)
+    for path in config.state_dir.glob(f"{FILE_NAME}*"):
+        try:
             path.unlink(missing_ok=True)
-    except OSError as error:
-        raise PlaitError(f"cannot remove {state} ({error.strerror}): remove it yourself") from error
+        except OSError as error:
+            troubles.append(f"{path} could not be removed ({error.strerror}): remove it yourself")
+    return troubles

@@ -24,9 +24,13 @@ from plait.mesh.topology_gossip import TopologyGossiper, TopologyNews
 
 # Weave Net's intervals (spec mesh, section 12), seconds.
 GOSSIP_INTERVAL = 30.0
-TOPOLOGY_UPDATE_DELAY = 1.0
+TOPOLOGY_UPDATE_INTERVAL = 1.0
 GARBAGE_COLLECTION_DELAY = 1.0
 ROUTE_COMPUTATION_DELAY = 0.1
+
+# Weave waits the interval before each update of our own record; we wait only if one was sent within it, so that a lone
+# change (a connection that works now) is known everywhere at once and a burst still travels as one.
+TOPOLOGY_UPDATE_DELAY = 0.02
 
 # Channels are named by peers; a real mesh has three. More names than this are noise and are not relayed.
 MAX_CHANNELS = 64
@@ -53,6 +57,7 @@ class Router:
         self._events: list[events.Event] = []
         self._channels: dict[str, Gossiper] = {TOPOLOGY: TopologyGossiper(self.peers, self._topology_merged)}
         self._stale_names: set[PeerName] = set()
+        self._topology_sent_at = now - TOPOLOGY_UPDATE_INTERVAL
         self._schedule = Schedule()
         self._schedule.at("gossip", now + GOSSIP_INTERVAL)
 
@@ -174,6 +179,7 @@ class Router:
             elif task == "routes":
                 self._compute_routes()
             elif task == "topology":
+                self._topology_sent_at = now
                 self._send_stale_records()
             elif task == "garbage":
                 self._collect_garbage(now)
@@ -226,7 +232,9 @@ class Router:
 
     def _own_record_changed(self, now: float, *others: PeerName) -> None:
         self._stale_names.update((self.our_name, *others))
-        self._schedule.within("topology", now + TOPOLOGY_UPDATE_DELAY)
+        self._schedule.within(
+            "topology", max(now + TOPOLOGY_UPDATE_DELAY, self._topology_sent_at + TOPOLOGY_UPDATE_INTERVAL)
+        )
         self._schedule.within("routes", now + ROUTE_COMPUTATION_DELAY)
 
     def _make_connections(self, now: float) -> None:
