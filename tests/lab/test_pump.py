@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.pump_lab import PATIENCE, PORT, Site, blocking, connect, key_between, pumping, sites
+from lab.pump_lab import PATIENCE, PORT, TAP, Site, blocking, connect, key_between, pumping, sites
 from plait.host.netlink import Netlink
 from plait.overlay.sleeve import ipc
 from plait.overlay.sleeve.crypto import Sealer
@@ -27,6 +27,7 @@ from plait.overlay.sleeve.datagram import (
     special_frame,
 )
 from plait.overlay.sleeve.outbox import MAX_WAITING_EVENTS
+from plait.overlay.sleeve.pump.counters import COUNTERS
 from plait.testing.lab import Host, Lab
 from plait.testing.lab.fixtures import lab
 
@@ -96,7 +97,9 @@ def test_relay_and_broadcast_over_a_third(lab: Lab, is_encrypted: bool) -> None:
             assert await c.reaches6(a)
             moved = await blocking(a.container.transfer, c.container, 500_000)
             assert moved.transferred_bytes == 500_000
-            assert (await b.stats()).peers[c.name]["tx_bytes"] > 500_000
+            stats = await b.stats()
+            assert stats.peers[c.name]["tx_bytes"] > 500_000
+            assert set(stats.counters) == set(COUNTERS)
             assert {a.name, c.name} <= {entry.peer for entry in (await a.stats()).macs}
 
     with sites(lab, 3) as row:
@@ -254,6 +257,45 @@ def test_a_lost_address_is_told_once(pair: list[Site]) -> None:
             # Once for each socket: the containers' own broadcasts go by the other one.
             told = [message for message in a.messages if isinstance(message, ipc.SendFailed)]
             assert 1 <= len(told) <= 2
+
+    asyncio.run(scenario())
+
+
+def test_a_tap_that_is_down_is_told(pair: list[Site]) -> None:
+    a, b = pair
+
+    def set_tap(up: bool) -> None:
+        with Netlink(b.host.path) as netlink:
+            netlink.set_link(TAP, up=up)
+
+    async def scenario() -> None:
+        async with pumping(pair):
+            assert await a.reaches(b)
+            await blocking(set_tap, False)
+            payload = encode_plain(a.name.to_bytes6(), [record(a, b, b"\xff" * 6 + bytes(6) + b"\x88\xb5")])
+            await blocking(send_from, a.host, [payload], b.host.ip)
+            complaint = await b.wait_message(ipc.Complaint)
+            assert "the tap takes no frames" in complaint.text
+            await blocking(set_tap, True)
+            assert await a.reaches(b)
+
+    asyncio.run(scenario())
+
+
+def test_a_tap_that_is_removed_is_told(pair: list[Site]) -> None:
+    a, _ = pair
+
+    def remove_tap() -> None:
+        with Netlink(a.host.path) as netlink:
+            netlink.delete_link(TAP)
+
+    async def scenario() -> None:
+        async with pumping(pair):
+            await blocking(remove_tap)
+            complaint = await a.wait_message(ipc.Complaint)
+            assert "the tap was removed" in complaint.text
+            await a.stats()
+            assert a.deaths == []
 
     asyncio.run(scenario())
 

@@ -1,7 +1,6 @@
 """Receives datagrams in bursts; runs that the kernel merged (UDP_GRO) are cut apart again."""
 
 import socket
-from collections.abc import Iterator
 from struct import Struct
 
 from plait.host import udp
@@ -17,24 +16,23 @@ class UdpInput:
 
     def __init__(self, sock: socket.socket) -> None:
         self.errors = 0
-        """Failures other than "nothing there"; ICMP errors of earlier sends can show up here."""
+        """Failures other than "nothing there"."""
         self._recvmsg_into = sock.recvmsg_into
         self._view = memoryview(bytearray(_BUFFER_BYTES))
         self._buffers = [self._view]
 
-    def read(self, calls: int) -> Iterator[tuple[Endpoint, list[bytes]]]:
-        """Give what at most `calls` calls bring: the sender, and its datagrams in order."""
+    def read(self) -> tuple[Endpoint, list[bytes]] | None:
+        """Give what one call brings: the sender, and its datagrams in order. None if nothing waits."""
         view = self._view
-        for _ in range(calls):
-            try:
-                size, control, _, source = self._recvmsg_into(self._buffers, _CONTROL_BYTES)
-            except BlockingIOError:
-                return
-            except OSError:
-                self.errors += 1
-                continue
-            step = _segment_size(control) or size
-            yield source, [bytes(view[at : min(at + step, size)]) for at in range(0, size or 1, step or 1)]
+        try:
+            size, control, _, source = self._recvmsg_into(self._buffers, _CONTROL_BYTES)
+        except BlockingIOError:
+            return None
+        except OSError:
+            self.errors += 1
+            return None
+        step = _segment_size(control) or size
+        return source, [bytes(view[at : min(at + step, size)]) for at in range(0, size or 1, step or 1)]
 
 
 def _segment_size(control: list[tuple[int, int, bytes]]) -> int:

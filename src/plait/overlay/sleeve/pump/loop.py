@@ -1,6 +1,6 @@
 """The pump's event loop: reads bursts, feeds the core, carries out what it gives. Decides nothing.
 
-Each source gets a bounded share per round, so that none starves another.
+Each source gets a slice of time per round, so that none starves another.
 """
 
 import gc
@@ -20,11 +20,11 @@ from plait.overlay.sleeve.pump.input import UdpInput
 from plait.overlay.sleeve.pump.output import UdpOutput
 from plait.overlay.sleeve.pump.tap_port import TapGone, TapPort
 
-FRAMES_PER_ROUND = 64
-"""Frames read from the tap before another source has its turn: some 0.5 ms."""
+SLICE = 0.0005
+"""Seconds until another source has its turn, checked after each burst: a direction gets a third of a busy pump."""
 
-RECEIVES_PER_ROUND = 8
-"""Calls per socket and round; each may bring a run of merged datagrams, 64 KB at most."""
+FRAMES_PER_BURST = 64
+"""Frames read from the tap before they are sent, so that the first does not wait long for company."""
 
 PACKETS_PER_ROUND = 64
 """Packets of the node per round."""
@@ -82,25 +82,32 @@ class Loop:
             self._sweep()
 
     def _read_tap(self) -> None:
-        try:
-            frames = self._tap.read(FRAMES_PER_ROUND)
-        except TapGone as gone:
-            self._poll.unregister(self._tap_fd)
-            self._channel.send([ipc.Complaint(_tap_gone(gone))])
-            return
         captured, now = self._core.captured, self._now
-        for frame in frames:
-            captured(frame, now)
-        self._carry_out()
+        until = monotonic() + SLICE
+        while True:
+            try:
+                frames = self._tap.read(FRAMES_PER_BURST)
+            except TapGone as gone:
+                self._poll.unregister(self._tap_fd)
+                self._channel.send([ipc.Complaint(_tap_gone(gone))])
+                return
+            for frame in frames:
+                captured(frame, now)
+            self._carry_out()
+            if len(frames) < FRAMES_PER_BURST or monotonic() > until:
+                return
 
     def _read_udp(self, source: UdpInput) -> None:
         received, now = self._core.received, self._now
-        for sender, payloads in source.read(RECEIVES_PER_ROUND):
+        until = monotonic() + SLICE
+        while (burst := source.read()) is not None:
+            sender, payloads = burst
             self._core.counters["received"] += len(payloads)
             for payload in payloads:
                 received(payload, sender, now)
-            self._tap.write(self._core.take_injections())
-        self._carry_out()
+            self._carry_out()
+            if monotonic() > until:
+                return
 
     def _read_node(self) -> None:
         self._channel.flush()
