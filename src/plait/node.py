@@ -105,6 +105,8 @@ class Node:
 
     async def _begin(self) -> None:
         """Wait for the pump, call the peers, say that we are ready."""
+        if self._store.damage is not None:
+            self._problem("store", str(self._store.damage), "attach containers anew; connect to peers again")
         await self._pump.wait_ready()
         await self._attacher.reconcile()
         texts = list(self._config.peers) or self._store.targets

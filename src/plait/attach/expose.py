@@ -77,13 +77,12 @@ def present(bridge: Bridge) -> list[CIDR]:
 
 
 def _place_rules(bridge: Bridge, exposures: Iterable[Exposure]) -> None:
-    """Without exposures nothing is left."""
+    """Without exposures only traffic of containers is accepted: with br_netfilter, Docker's policy drops even that."""
     networks = {network: exposure for exposure in exposures if (network := _ipv4_network(exposure)) is not None}
-    if not networks:
+    if networks:
+        firewall.apply(tables.expose(network for network, exposure in networks.items() if exposure.masquerade))
+    else:
         firewall.delete("ip", tables.EXPOSE)
-        firewall.delete_accepts()
-        return
-    firewall.apply(tables.expose(network for network, exposure in networks.items() if exposure.masquerade))
     for chain in firewall.forward_droppers():
         firewall.keep_accepts(chain, tables.forward_accepts(bridge.name, networks))
 

@@ -306,9 +306,8 @@ class Router:
                 self._events.append(events.Transmit(link.id))
 
     def _relay_broadcast(self, channel: str, source: PeerName, news: GossipData) -> None:
-        if self._schedule.cancel("routes"):
-            # A tree computed from an older topology than the origin's could leave peers out.
-            self._compute_routes()
+        # A tree computed from an older topology than the origin's could leave peers out.
+        self._compute_pending_routes()
         for neighbour in self.routes.broadcast_all(source):
             link = self.links.to(neighbour)
             if link is not None:
@@ -336,6 +335,8 @@ class Router:
             self._make_connections(now)
 
     def _send_stale_records(self) -> None:
+        # Neighbours are chosen by routes; a neighbour that has just come must be among them.
+        self._compute_pending_routes()
         news = TopologyNews(self.peers, frozenset(self._stale_names))
         self._stale_names.clear()
         self._gossip(TOPOLOGY, news)
@@ -347,6 +348,10 @@ class Router:
             self._schedule.within("routes", now + ROUTE_COMPUTATION_DELAY)
         if self.peers.ourself.summary.version != version:
             self._own_record_changed(now)
+
+    def _compute_pending_routes(self) -> None:
+        if self._schedule.cancel("routes"):
+            self._compute_routes()
 
     def _compute_routes(self) -> None:
         self.routes = Routes.compute(self.our_name, self.peers.records())

@@ -1,0 +1,109 @@
+"""`attach`, `detach`, `expose`, `hide`: who has which address on the network."""
+
+import json
+import re
+from pathlib import Path
+
+import click
+
+from plait.api.client import Client
+from plait.cli.options import json_option, run_dir_option
+from plait.errors import NotFound, PlaitError, UsageError
+
+# Weave's own loose pattern: the first word that does not match ends the list of addresses (spec cli, section 3).
+_V4 = re.compile(r"(?:(?:ip|net):)?\d{1,3}(?:\.\d{1,3}){3}/\d{1,2}\Z")
+_V6 = re.compile(r"(?:ip:)?[0-9a-fA-F:]*:[0-9a-fA-F:.]*/\d{1,3}\Z")
+_NO_ALLOCATOR = "IP address allocation must be enabled to use 'net:'"
+
+
+def split_words(words: tuple[str, ...]) -> tuple[list[str], tuple[str, ...]]:
+    """Separate the leading addresses from the rest; explicit addresses lose their `ip:`. `net:` words stay."""
+    count = 0
+    for word in words:
+        if not (_V4.match(word) or _V6.match(word) or word == "net:default"):
+            break
+        count += 1
+    return [word.removeprefix("ip:") for word in words[:count]], words[count:]
+
+
+@click.command()
+@click.argument("words", nargs=-1, required=True, metavar="ADDR/LEN ... CONTAINER")
+@click.option("--no-multicast-route", is_flag=True, help="Do not route multicast over the network.")
+@click.option("--without-dns", is_flag=True, help="Register no name; this version never does.")
+@json_option
+@run_dir_option
+def attach(words: tuple[str, ...], no_multicast_route: bool, without_dns: bool, as_json: bool, run_dir: Path) -> None:
+    """Give a container (Docker name or id, a pid, netns:NAME) addresses on the network."""
+    cidrs, container = _one_container(words)
+    _require_explicit(cidrs)
+    answer = Client(run_dir).call("attach", container=container, cidrs=cidrs, multicast_route=not no_multicast_route)
+    _print_addresses(answer["addresses"], as_json)
+
+
+@click.command()
+@click.argument("words", nargs=-1, required=True, metavar="[ADDR/LEN ...] CONTAINER")
+@json_option
+@run_dir_option
+def detach(words: tuple[str, ...], as_json: bool, run_dir: Path) -> None:
+    """Take addresses (all, if none is given) from a container."""
+    cidrs, container = _one_container(words)
+    _refuse_net(cidrs)
+    _print_addresses(Client(run_dir).call("detach", container=container, cidrs=cidrs)["addresses"], as_json)
+
+
+@click.command()
+@click.argument("words", nargs=-1, required=True, metavar="ADDR/LEN ...")
+@click.option("--without-masquerade", is_flag=True, help="Do not translate addresses between the network and others.")
+@json_option
+@run_dir_option
+def expose(words: tuple[str, ...], without_masquerade: bool, as_json: bool, run_dir: Path) -> None:
+    """Give this host addresses on the network."""
+    cidrs = _only_addresses(words)
+    _require_explicit(cidrs)
+    answer = Client(run_dir).call("expose", cidrs=cidrs, masquerade=not without_masquerade)
+    _print_addresses(answer["addresses"], as_json)
+
+
+@click.command()
+@click.argument("words", nargs=-1, metavar="[ADDR/LEN ...]")
+@json_option
+@run_dir_option
+def hide(words: tuple[str, ...], as_json: bool, run_dir: Path) -> None:
+    """Take addresses (all, if none is given) from this host."""
+    cidrs = _only_addresses(words)
+    _refuse_net(cidrs)
+    _print_addresses(Client(run_dir).call("hide", cidrs=cidrs)["addresses"], as_json)
+
+
+VERBS = (attach, detach, expose, hide)
+
+
+def _one_container(words: tuple[str, ...]) -> tuple[list[str], str]:
+    cidrs, rest = split_words(words)
+    if len(rest) != 1:
+        found = " ".join(rest) or "none"
+        raise UsageError(f"one container must follow the addresses (like 10.2.1.1/24), found: {found}")
+    return cidrs, rest[0]
+
+
+def _only_addresses(words: tuple[str, ...]) -> list[str]:
+    cidrs, rest = split_words(words)
+    if rest:
+        raise UsageError(f"{rest[0]!r} is not an address like 10.2.1.1/24")
+    return cidrs
+
+
+def _require_explicit(cidrs: list[str]) -> None:
+    if any(cidr.startswith("net:") for cidr in cidrs):
+        raise PlaitError(_NO_ALLOCATOR)
+    if not cidrs:
+        raise UsageError("addresses are not chosen by themselves in this version: give one, like 10.2.1.1/24")
+
+
+def _refuse_net(cidrs: list[str]) -> None:
+    if any(cidr.startswith("net:") for cidr in cidrs):
+        raise NotFound("")
+
+
+def _print_addresses(addresses: list[str], as_json: bool) -> None:
+    click.echo(json.dumps({"addresses": addresses}) if as_json else " ".join(addresses))
