@@ -53,6 +53,12 @@ def descriptors() -> Iterator[tuple[int, udp.SleeveSockets]]:
     os.close(tap_fd)
 
 
+async def end(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
 def play(descriptors: tuple[int, udp.SleeveSockets], deaths: int, *wrapper: str) -> Stage:
     """Let the pump die so many times."""
 
@@ -60,8 +66,7 @@ def play(descriptors: tuple[int, udp.SleeveSockets], deaths: int, *wrapper: str)
         stage = Stage(*descriptors, *wrapper)
         task = asyncio.create_task(stage.pump.run())
         await stage.wait_deaths(deaths)
-        task.cancel()
-        await asyncio.wait([task])
+        await end(task)
         return stage
 
     return asyncio.run(scenario())
@@ -98,11 +103,12 @@ def test_a_pump_that_never_says_that_it_runs(
         with pytest.raises(PlaitError, match="does not start"):
             await stage.pump.wait_ready()
         assert await stage.pump.stats() is None
-        assert stage.pump.state.pid is not None
+        pid = stage.pump.state.pid
+        assert pid is not None
         # It does not end by itself either when the channel closes, so it is killed.
-        task.cancel()
-        await asyncio.wait([task])
-        assert stage.pump.state.pid is None
+        await end(task)
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
 
     asyncio.run(scenario())
 
@@ -114,8 +120,7 @@ def test_questions_to_a_pump_that_dies_are_answered(descriptors: tuple[int, udp.
         await asyncio.sleep(0)
         task = asyncio.create_task(stage.pump.run())
         assert await question is None
-        task.cancel()
-        await asyncio.wait([task])
+        await end(task)
 
     asyncio.run(scenario())
 

@@ -162,12 +162,12 @@ class Pump:
         process, self._process = self._process, None
         if process is None:
             return
-        try:
-            async with asyncio.timeout(END_PATIENCE):
-                await process.wait()
-        except TimeoutError:
+        # Not asyncio.timeout: before Python 3.11.3 it raises no TimeoutError in a cancelled task, as `run` mostly is.
+        end = asyncio.ensure_future(process.wait())
+        await asyncio.wait([end], timeout=END_PATIENCE)
+        if not end.done():
             process.kill()
-            await process.wait()
+        await end
 
     async def _live(self) -> str:
         """Let one pump live; gives the sentence about its end."""
