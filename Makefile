@@ -1,5 +1,6 @@
 # The two commands of the README, and the developer's.
 #   sudo make demo [KEEP=1] [DEMO_DOCKER=1]   three virtual hosts on this machine, one network
+#   sudo make demo-stop                       ends a demo that was kept
 #   sudo make test [TESTS=PATH]               the whole test suite, as CI runs it
 #   make check                                ruff, mypy --strict, formatting
 #   sudo make bench [ONLY=...] [QUICK=1]      measures, plait and its peers in the same run
@@ -7,11 +8,14 @@
 TESTS ?= tests
 PY = .venv/bin/python
 
-.PHONY: demo test check bench clean
+.PHONY: demo demo-stop test check bench clean
 
 demo:
-	@scripts/setup demo
+	@scripts/setup $(if $(filter-out 0,$(DEMO_DOCKER)),demo-docker,demo)
 	@KEEP=$(KEEP) DEMO_DOCKER=$(DEMO_DOCKER) $(PY) -m plait.testing.demo
+
+demo-stop:
+	@$(PY) -m plait.testing.demo stop
 
 test:
 	@scripts/setup test

@@ -3,31 +3,39 @@
 import contextlib
 import os
 import signal
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 
 from plait.errors import PlaitError
-from plait.testing.lab import Container, Host, Lab, missing_features
+from plait.testing.docker import DockerEngine, EngineFailed, docker_engine, why_not
+from plait.testing.lab import Container, Host, Lab, LabError, missing_features, remove
 
+LAB_NAME = "plaitdemo"
 TRANSFER_BYTES = 20_000_000
-# A cut is noticed by heartbeats that stay out (5 s between plait nodes) and gossiped within another second or two.
-REROUTE_SECONDS = 20.0
+# A cut is noticed by heartbeats that stay out (6 s between plait nodes) and gossiped at once; a healed link is found
+# by the connection maker's next try.
+PATIENCE_SECONDS = 30.0
 HOST_COUNT = 3
 CONTAINERS_PER_HOST = 2
+_DOCKER_SOCKET = Path("/var/run/docker.sock")
 
 
 @dataclass
 class Demo:
-    """What the demo has built."""
+    """What the demo has built. `engine` is None if containers are bare network namespaces."""
 
     console: Console
     lab: Lab
+    engine: DockerEngine | None
     hosts: list[Host] = field(default_factory=list)
     containers: list[Container] = field(default_factory=list)
     address: dict[str, str] = field(default_factory=dict)
@@ -38,30 +46,60 @@ class Demo:
         started = time.monotonic()
         with self.console.status(title):
             yield
-        self.console.print(f" [green]ok[/] {title} [dim]({time.monotonic() - started:.1f} s)[/]")
+        self.console.print(f" [green]ok[/] {title} [dim]({time.monotonic() - started:.1f} s)[/]", soft_wrap=True)
 
 
-def main() -> int:
-    """Run the demo; gives the exit code."""
+def main(words: list[str]) -> int:
+    """Run the demo, or with `stop` end one that was kept; gives the exit code."""
     console = Console(highlight=False)
+    if words == ["stop"]:
+        return _stop_kept(console)
     missing = missing_features()
     if missing:
         console.print("[red]the demo cannot run here:[/] " + "; ".join(missing))
         return 1
-    keep = os.environ.get("KEEP", "") not in ("", "0")
+    try:
+        return _run(console, is_kept=_is_set("KEEP"))
+    except (PlaitError, EngineFailed) as error:
+        console.print(f"[red]the demo failed:[/] {error}", markup=True, soft_wrap=True)
+        return getattr(error, "exit_code", 1)
+    except KeyboardInterrupt:
+        console.print("stopped; everything is removed")
+        return 130
+
+
+def _run(console: Console, is_kept: bool) -> int:
     started = time.monotonic()
     console.print(Panel("plait: containers of three hosts in one network. Everything happens in network namespaces."))
-    try:
-        with Lab(keep=keep) as lab:
-            demo = Demo(console, lab)
-            _play(demo)
-            console.print(f"\nDone in {time.monotonic() - started:.0f} s.")
-            if keep:
-                _tell_how_to_look_around(demo)
-    except PlaitError as error:
-        console.print(f"[red]the demo failed:[/] {error}")
-        return error.exit_code
+    with contextlib.ExitStack() as stack:
+        engine = _engine(console, stack)
+        try:
+            lab = stack.enter_context(Lab(LAB_NAME))
+        except LabError as error:
+            raise PlaitError(f"a demo is there already: 'sudo make demo-stop' ends it ({error})") from error
+        demo = Demo(console, lab, engine)
+        _play(demo)
+        console.print(f"\nDone in {time.monotonic() - started:.0f} s.")
+        if is_kept:
+            _tell_how_to_look_around(demo)
+            _stay_in_background(lab)
     return 0
+
+
+def _engine(console: Console, stack: contextlib.ExitStack) -> DockerEngine | None:
+    """A Docker engine of the demo's own, if one is asked for or this machine uses Docker anyway."""
+    wish = os.environ.get("DEMO_DOCKER", "")
+    if wish == "0" or (not wish and (not _DOCKER_SOCKET.exists() or why_not() is not None)):
+        return None
+    obstacle = why_not()
+    if obstacle is not None:
+        raise PlaitError(f"DEMO_DOCKER=1 cannot be done: {obstacle}")
+    with console.status("a Docker engine of the demo's own"):
+        return stack.enter_context(docker_engine())
+
+
+def _is_set(name: str) -> bool:
+    return os.environ.get(name, "") not in ("", "0")
 
 
 def _play(demo: Demo) -> None:
@@ -80,18 +118,34 @@ def _build(demo: Demo) -> None:
     for host in demo.hosts:
         peers = [demo.hosts[0].ip] if host is not demo.hosts[0] else []
         with demo.step(f"{host.name}: plait launch {' '.join(peers)}"):
-            host.launch(*peers)
+            host.launch(*peers, extra=("--docker-api", demo.engine.address if demo.engine else ""))
     number = 0
     with demo.step("two containers on each host: plait attach 10.32.0.N/12 CONTAINER"):
         for host in demo.hosts:
             for _ in range(CONTAINERS_PER_HOST):
                 number += 1
-                container = host.container(f"c{number}")
-                demo.address[container.name] = f"10.32.0.{number}"
-                host.plait("attach", f"10.32.0.{number}/12", container.spec)
-                demo.containers.append(container)
+                _add_container(demo, host, f"c{number}", f"10.32.0.{number}")
     with demo.step("every node knows every other"):
         _wait(lambda: all(_established(host) == HOST_COUNT - 1 for host in demo.hosts), "the mesh to become whole")
+
+
+def _add_container(demo: Demo, host: Host, name: str, address: str) -> None:
+    """Make a container and attach it by the name that its user would use."""
+    if demo.engine is None:
+        container = host.container(name)
+        known_as = container.spec
+    else:
+        known_as = f"demo-{name}"
+        demo.engine.run(known_as)
+        netns = f"{host.netns}-{name}"
+        # A name for its namespace, so that the lab can work in it and removes it.
+        subprocess.run(["ip", "netns", "attach", netns, str(demo.engine.pid(known_as))], check=True)
+        directory = Path(f"{host.directory}-{name}")
+        directory.mkdir()
+        container = Container(name, netns, directory, host=host)
+    host.plait("attach", f"{address}/12", known_as)
+    demo.address[name] = address
+    demo.containers.append(container)
 
 
 def _ping_all(demo: Demo) -> None:
@@ -110,18 +164,16 @@ def _round_trip(demo: Demo, source: Container, target: Container) -> str:
     if source is target:
         return "-"
     result = source.ping(demo.address[target.name], count=1, timeout=3.0)
-    if not result.received:
+    if not result.ok:
         raise PlaitError(f"{source.name} on {source.host.name} got no answer of {target.name} on {target.host.name}")
     return f"{result.rtts_ms[0]:.1f}"
 
 
 def _move_data(demo: Demo, source: Container, target: Container) -> None:
     title = f"{TRANSFER_BYTES // 1_000_000} MB over TCP from {source.name} to {target.name}"
-    started = time.monotonic()
     with demo.step(title):
-        source.transfer(target, demo.address[target.name], TRANSFER_BYTES)
-    rate = TRANSFER_BYTES * 8 / (time.monotonic() - started) / 1e6
-    demo.console.print(f"    [dim]{rate:.0f} Mbit/s with connection set-up[/]")
+        transfer = source.transfer(target, TRANSFER_BYTES)
+    demo.console.print(f"    [dim]{transfer.gigabits_per_second:.2f} Gbit/s[/]")
 
 
 def _cut_and_heal(demo: Demo, source: Container, target: Container) -> None:
@@ -137,7 +189,7 @@ def _cut_and_heal(demo: Demo, source: Container, target: Container) -> None:
 
 
 def _pings(demo: Demo, source: Container, target: Container) -> bool:
-    return bool(source.ping(demo.address[target.name], count=1, timeout=1.0).received)
+    return source.ping(demo.address[target.name], count=1, timeout=1.0).ok
 
 
 def _next_hop(one: Host, other: Host) -> str | None:
@@ -191,10 +243,10 @@ def _show_path(demo: Demo, source: Container, target: Container) -> None:
 
 
 def _wait(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + REROUTE_SECONDS
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         if time.monotonic() > deadline:
-            raise PlaitError(f"waited {REROUTE_SECONDS:.0f} s in vain for {what}")
+            raise PlaitError(f"waited {PATIENCE_SECONDS:.0f} s in vain for {what}")
         time.sleep(0.1)
 
 
@@ -206,11 +258,40 @@ def _tell_how_to_look_around(demo: Demo) -> None:
         f"{host.plait_command()} status connections",
         f"sudo ip netns exec {container.netns} ping {demo.address[demo.containers[-1].name]}",
         f"sudo ip netns exec {host.netns} tcpdump -ni eth0 udp port 6783",
+        "sudo make demo-stop     # removes everything",
     ):
-        demo.console.print(f"  {command}", soft_wrap=True)
-    demo.console.print("Press Ctrl-C here to remove everything.")
-    signal.sigwait({signal.SIGINT, signal.SIGTERM})
+        demo.console.print(f"  {command}", soft_wrap=True, markup=False)
+
+
+def _pid_file(lab_directory: Path) -> Path:
+    return lab_directory / "demo.pid"
+
+
+def _stay_in_background(lab: Lab) -> None:
+    """Leave a process that removes everything when it is told to; the one that the user started ends here."""
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid:
+        _pid_file(lab.directory).write_text(str(pid))
+        os._exit(0)
+    os.setsid()
+    quiet = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(quiet, stream)
+    signal.sigwait({signal.SIGTERM})
+
+
+def _stop_kept(console: Console) -> int:
+    directory = Path(tempfile.gettempdir(), f"plait-{LAB_NAME}")
+    with contextlib.suppress(OSError, ValueError):
+        os.kill(int(_pid_file(directory).read_text()), signal.SIGTERM)
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while directory.exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+    remove(LAB_NAME)
+    console.print("the demo is gone")
+    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
