@@ -58,8 +58,11 @@ def main(words: list[str]) -> int:
     if missing:
         console.print("[red]the demo cannot run here:[/] " + "; ".join(missing))
         return 1
+    keeper = _Keeper() if _is_set("KEEP") else None
+    if keeper is not None and keeper.is_waiting:
+        return keeper.exit_code()
     try:
-        return _run(console, is_kept=_is_set("KEEP"))
+        return _run(console, keeper)
     except (PlaitError, EngineFailed) as error:
         console.print(f"[red]the demo failed:[/] {error}", markup=True, soft_wrap=True)
         return getattr(error, "exit_code", 1)
@@ -68,7 +71,34 @@ def main(words: list[str]) -> int:
         return 130
 
 
-def _run(console: Console, is_kept: bool) -> int:
+class _Keeper:
+    """With KEEP=1 a process of its own plays the demo and stays; the one that the user started waits for its end."""
+
+    def __init__(self) -> None:
+        self._result, done = os.pipe()
+        self._done = done
+        self.is_waiting = os.fork() != 0
+
+    def exit_code(self) -> int:
+        """Wait until the demo was played (in the process that waits)."""
+        os.close(self._done)
+        word = os.read(self._result, 1)
+        return 0 if word else 1
+
+    def stay(self, lab: Lab) -> None:
+        """Let the user's process end, then stay until told to stop (in the process that plays)."""
+        sys.stdout.flush()
+        _pid_file(lab.directory).write_text(str(os.getpid()))
+        os.write(self._done, b"+")
+        os.setsid()
+        quiet = os.open(os.devnull, os.O_RDWR)
+        for stream in (0, 1, 2):
+            os.dup2(quiet, stream)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        signal.sigwait({signal.SIGTERM})
+
+
+def _run(console: Console, keeper: _Keeper | None) -> int:
     started = time.monotonic()
     console.print(Panel("plait: containers of three hosts in one network. Everything happens in network namespaces."))
     with contextlib.ExitStack() as stack:
@@ -80,9 +110,9 @@ def _run(console: Console, is_kept: bool) -> int:
         demo = Demo(console, lab, engine)
         _play(demo)
         console.print(f"\nDone in {time.monotonic() - started:.0f} s.")
-        if is_kept:
+        if keeper is not None:
             _tell_how_to_look_around(demo)
-            _stay_in_background(lab)
+            keeper.stay(lab)
     return 0
 
 
@@ -267,26 +297,13 @@ def _pid_file(lab_directory: Path) -> Path:
     return lab_directory / "demo.pid"
 
 
-def _stay_in_background(lab: Lab) -> None:
-    """Leave a process that removes everything when it is told to; the one that the user started ends here."""
-    sys.stdout.flush()
-    pid = os.fork()
-    if pid:
-        _pid_file(lab.directory).write_text(str(pid))
-        os._exit(0)
-    os.setsid()
-    quiet = os.open(os.devnull, os.O_RDWR)
-    for stream in (0, 1, 2):
-        os.dup2(quiet, stream)
-    signal.sigwait({signal.SIGTERM})
-
-
 def _stop_kept(console: Console) -> int:
     directory = Path(tempfile.gettempdir(), f"plait-{LAB_NAME}")
     with contextlib.suppress(OSError, ValueError):
-        os.kill(int(_pid_file(directory).read_text()), signal.SIGTERM)
+        keeper = int(_pid_file(directory).read_text())
+        os.kill(keeper, signal.SIGTERM)
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while directory.exists() and time.monotonic() < deadline:
+        while Path("/proc", str(keeper)).exists() and time.monotonic() < deadline:
             time.sleep(0.1)
     remove(LAB_NAME)
     console.print("the demo is gone")
