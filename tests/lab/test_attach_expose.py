@@ -127,7 +127,9 @@ def test_a_foreign_chain_that_drops_accepts_containers_and_what_is_exposed(h1: H
     assert "10.32.0.0/12" not in rules()
     apply(h1)
     # With br_netfilter this chain sees frames between ports of the bridge, so containers stay accepted.
-    assert [line for line in rules().splitlines() if 'comment "plait' in line] == [line for line in found if 'from containers' in line]
+    assert [line for line in rules().splitlines() if 'comment "plait' in line] == [
+        line for line in found if "from containers" in line
+    ]
     firewall.delete_accepts()
     assert rules() == before
     assert firewall.forward_droppers() == [chain]
