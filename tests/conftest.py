@@ -10,7 +10,6 @@ import pytest
 import golden
 from golden import TALLY
 
-
 # Kinds of tests that CI may leave out, by the beginning of the reason: they need what no package brings.
 MAY_BE_SKIPPED = ("PLAIT_WEAVER",)
 
