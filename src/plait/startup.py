@@ -20,7 +20,8 @@ from plait.state import FILE_NAME, Store
 
 # The bits of a MAC address's first octet (IEEE 802): a name of our own making is locally administered unicast.
 _LOCAL, _MULTICAST = 0x02, 0x01
-_MAX_MTU = 65535
+# The largest MTU of a tap: the kernel's limit of 65535 bytes counts its Ethernet header (tun_net_initialize).
+_MAX_MTU = 65521
 DEFAULT_UNDERLAY_MTU = 1500
 # The overlay must at least carry what every IPv6 link must (RFC 8200, section 5).
 _MIN_MTU = 1280
@@ -75,9 +76,12 @@ def _random_name() -> PeerName:
 
 
 def _choose_mtu(config: Config) -> int:
-    """What a datagram to other hosts can carry: the underlay's MTU without the overhead, unless one is given."""
+    """What a datagram to other hosts can carry: the underlay's MTU without the overhead, unless one is given.
+
+    Weave's largest, 65535, is taken as the largest that a tap can have.
+    """
     if config.mtu:
-        return config.mtu
+        return min(config.mtu, _MAX_MTU)
     overhead = mtu_overhead(config.password is not None)
     return max(_MIN_MTU, min(_MAX_MTU, _underlay_mtu(config) - overhead))
 
