@@ -5,7 +5,7 @@ No socket and no clock: the shell feeds bytes and time, writes what `data_to_sen
 
 from plait.errors import PlaitError
 from plait.mesh import messages
-from plait.mesh.handshake import Handshake, HandshakeResult
+from plait.mesh.handshake import Handshake, HandshakeError, HandshakeResult
 
 # Weave Net's timers (spec mesh, section 12), seconds.
 HEADER_TIMEOUT = 10.0
@@ -35,15 +35,24 @@ class Connection:
         """What the handshake agreed on, once it is over."""
         return self._handshake.result
 
+    @property
+    def has_heard(self) -> bool:
+        """The other end has said something."""
+        return self._received > 0
+
     def receive(self, data: bytes, now: float) -> None:
-        """Take bytes from the socket; raises HandshakeError or FramingError."""
+        """Take bytes from the socket; raises FramingError, or HandshakeError: then `data_to_send` has last words."""
         result = self._handshake.result
         if result is not None:
             result.codec.feed(data)
             self._read_limit = now + READ_TIMEOUT
             return
         self._received += len(data)
-        self._out += self._handshake.receive(data)
+        try:
+            self._out += self._handshake.receive(data)
+        except HandshakeError as error:
+            self._out += error.last_words
+            raise
         if self._handshake.result is not None:
             self._read_limit = now + READ_TIMEOUT
         elif self._received >= _HEADER_BYTES:

@@ -43,10 +43,13 @@ class ConnectionConfirmed:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionRemoved:
-    """The connection has left the mesh: overlays on it must stop."""
+    """The connection has left the mesh: overlays on it must stop. `is_fault`: somebody should look at the reason."""
 
     connection: ConnectionId
     peer: PeerName
+    address: str
+    reason: str
+    is_fault: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,9 @@ _NO_PASSWORD, _HAS_PASSWORD = 0, 1
 
 
 class HandshakeError(PlaitError):
-    """The two ends cannot become neighbours."""
+    """The two ends cannot become neighbours. `last_words`: bytes to write before closing, lest only we know why."""
+
+    last_words = b""
 
 
 class NotAPeer(HandshakeError):
@@ -78,7 +80,7 @@ class _Step(Enum):
 
 
 class Handshake:
-    """One side of one handshake. After a HandshakeError nothing more may be written: close the connection."""
+    """One side of one handshake. After a HandshakeError write its `last_words` and close the connection."""
 
     def __init__(
         self, *, features: LocalFeatures, password: bytes | None, private_key: bytes, is_initiator: bool
@@ -170,7 +172,11 @@ class Handshake:
         self._codec.feed(bytes(self._buffer))
         self._buffer.clear()
         frame = self._codec.seal(self._features.encode())
-        self._receive_features(self._codec)
+        try:
+            self._receive_features(self._codec)
+        except HandshakeError as error:
+            error.last_words = frame
+            raise
         return frame
 
     def _receive_features(self, codec: FrameCodec) -> None:

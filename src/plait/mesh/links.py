@@ -46,14 +46,24 @@ class Link:
 
 
 class LinkRefused(PlaitError):
-    """A new connection that may not join. `is_final`: dialling again cannot help. `ends_also`: an older one to end."""
+    """A new connection that may not join. `is_final`: dialling again cannot help. `ends_also`: an older one to end.
+
+    `is_fault`: an operator should act on it; others are part of a mesh's life.
+    """
 
     def __init__(
-        self, sentence: str, *, is_final: bool = False, is_ourself: bool = False, ends_also: Link | None = None
+        self,
+        sentence: str,
+        *,
+        is_final: bool = False,
+        is_fault: bool = False,
+        is_ourself: bool = False,
+        ends_also: Link | None = None,
     ) -> None:
         super().__init__(sentence)
         self.is_ourself = is_ourself
         self.is_final = is_final
+        self.is_fault = is_fault
         self.ends_also = ends_also
 
 
@@ -92,15 +102,17 @@ class Links:
         if features.name == self._our_name:
             if features.uid == our_uid:
                 raise LinkRefused(
-                    f"{opened.address} is this node itself: remove it from the targets with "
-                    f"'plait forget {opened.address}'",
+                    f"{opened.address} is this node itself: take it from the targets with 'plait forget' "
+                    "('plait status targets' lists them)",
                     is_final=True,
+                    is_fault=opened.outbound,
                     is_ourself=True,
                 )
             raise LinkRefused(
-                f"peer names collision: {opened.address} ({features.nickname}) has our name {self._our_name}; if one "
+                f"peer names collision: {_who(opened)} has our name {self._our_name}; if one "
                 "machine is a clone of the other, run 'plait reset' and 'plait launch' there, or launch it with --name",
                 is_final=True,
+                is_fault=True,
             )
         if not is_known and not opened.accepts_unknown:
             raise LinkRefused(
@@ -109,11 +121,15 @@ class Links:
             )
         if features.overlays is not None and self._overlays.isdisjoint(features.overlays):
             raise LinkRefused(
-                f"{features.nickname} at {opened.address} offers the overlays '{' '.join(features.overlays)}', "
-                f"this node '{' '.join(sorted(self._overlays))}': they cannot exchange frames"
+                f"{_who(opened)} offers the overlays '{' '.join(features.overlays)}', "
+                f"this node '{' '.join(sorted(self._overlays))}': they cannot exchange frames",
+                is_fault=True,
             )
         if self.is_full and self.to(features.name) is None:
-            raise LinkRefused(f"connection limit reached ({self._limit}): raise it with --conn-limit")
+            raise LinkRefused(
+                f"connection limit reached ({self._limit}): {_who(opened)} was refused; raise it with --conn-limit",
+                is_fault=True,
+            )
 
     def loser(self, opened: OpenedConnection) -> Link | None:
         """Settle a duplicate: give the older link to end, or raise LinkRefused if the new one must go.
@@ -150,3 +166,9 @@ class Links:
         self._by_id.pop(link.id, None)
         if self._by_peer.get(link.peer) is link:
             del self._by_peer[link.peer]
+
+
+def _who(opened: OpenedConnection) -> str:
+    """The peer, without the passing port of one that dialled us: its next attempt gives the same sentence."""
+    address = opened.address if opened.outbound else opened.address.rpartition(":")[0]
+    return f"{opened.features.nickname} at {address}"

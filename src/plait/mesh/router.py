@@ -93,11 +93,11 @@ class Router:
         self.peers.acquire(features.name)
         self._add(opened, now)
 
-    def connection_lost(self, connection: ConnectionId, reason: str, now: float) -> None:
-        """The TCP connection ended, for whatever reason."""
+    def connection_lost(self, connection: ConnectionId, reason: str, now: float, *, is_fault: bool = False) -> None:
+        """The TCP connection ended, for whatever reason. `is_fault`: the other end did not just close it."""
         link = self.links.get(connection)
         if link is not None:
-            self._remove(link, reason, now)
+            self._remove(link, reason, now, is_fault=is_fault)
 
     def connection_established(self, connection: ConnectionId, now: float) -> None:
         """An overlay reports that it carries frames both ways."""
@@ -112,7 +112,7 @@ class Router:
         """No overlay of the connection works any more: it ends."""
         link = self.links.get(connection)
         if link is not None:
-            self._drop(link, reason, now)
+            self._drop(link, reason, now, is_fault=True)
 
     def send_control(self, connection: ConnectionId, message: bytes) -> None:
         """Send an encoded overlay control message."""
@@ -133,7 +133,8 @@ class Router:
         try:
             self._dispatch(link, data, now)
         except PlaitError as error:
-            self._drop(link, f"{self.peers.label(link.peer)} sent what we cannot accept: {error}", now)
+            reason = f"{self.peers.label(link.peer)} sent what we cannot accept: {error}"
+            self._drop(link, reason, now, is_fault=True)
 
     # Targets
 
@@ -190,7 +191,7 @@ class Router:
     def _refuse(self, opened: OpenedConnection, refusal: LinkRefused, now: float) -> None:
         self._events.append(events.CloseConnection(opened.id, str(refusal)))
         self.termination_count += not refusal.is_ourself
-        self._notice(str(refusal), is_warning=refusal.is_final)
+        self._notice(str(refusal), is_warning=refusal.is_fault)
         if refusal.ends_also is not None:
             self._drop(refusal.ends_also, str(refusal), now)
         if opened.outbound:
@@ -215,16 +216,16 @@ class Router:
         self._events.append(events.ConnectionConfirmed(opened.id, features.name))
         self._make_connections(now)
 
-    def _drop(self, link: Link, reason: str, now: float) -> None:
+    def _drop(self, link: Link, reason: str, now: float, *, is_fault: bool = False) -> None:
         self._events.append(events.CloseConnection(link.id, reason))
-        self._remove(link, reason, now)
+        self._remove(link, reason, now, is_fault=is_fault)
 
-    def _remove(self, link: Link, reason: str, now: float) -> None:
+    def _remove(self, link: Link, reason: str, now: float, *, is_fault: bool) -> None:
         self.links.remove(link)
         self.peers.release(link.peer)
         self.peers.remove_connection(link.peer)
         self.termination_count += 1
-        self._events.append(events.ConnectionRemoved(link.id, link.peer))
+        self._events.append(events.ConnectionRemoved(link.id, link.peer, link.address, reason, is_fault))
         self._own_record_changed(now)
         self._collect_garbage(now)
         self.maker.connection_terminated(link.address, link.outbound, reason, now)

@@ -24,6 +24,11 @@ from plait.mesh.router import Router
 # Weave accepts a burst of 20 connections, then one per 50 ms (spec mesh, section 2).
 ACCEPT_BURST = 20
 ACCEPT_INTERVAL = 0.05
+# Inbound connections that have not proved to be peers; a handshake takes milliseconds, strangers may take a minute each
+# and would use up the process's file descriptors. The oldest makes room, so they keep no peer out.
+MAX_UNPROVEN = 256
+# After the kernel refused to accept (no descriptors, no memory), seconds.
+ACCEPT_PAUSE = 0.5
 # A dial that the network swallows is given up before the kernel would (about 130 s), so that status can say so.
 DIAL_TIMEOUT = 20.0
 _log = logging.getLogger(__name__)
@@ -43,9 +48,13 @@ class Identity:
     trusts: Callable[[str], bool]
 
 
-@dataclass(slots=True)
+class _NothingSaid(ConnectionResetError):
+    """It was closed before its first byte."""
+
+
+@dataclass(slots=True, eq=False)
 class _Wire:
-    """A TCP connection that is part of the mesh."""
+    """A TCP connection."""
 
     core: Connection
     writer: asyncio.StreamWriter
@@ -72,6 +81,7 @@ class Transport:
         self._on_refusal = on_refusal
         self._ids = itertools.count(1)
         self._wires: dict[ConnectionId, _Wire] = {}
+        self._unproven: dict[_Wire, None] = {}
         self._timer_moved = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
         self._listener: socket.socket | None = None
@@ -141,7 +151,13 @@ class Transport:
         loop = asyncio.get_running_loop()
         tokens, filled_at = float(ACCEPT_BURST), loop.time()
         while True:
-            wire_socket, address = await loop.sock_accept(listener)
+            try:
+                wire_socket, address = await loop.sock_accept(listener)
+            except OSError as error:
+                text = f"no connection can be accepted ({error.strerror}): free memory or file descriptors on this host"
+                self._on_event(events.Notice(text, is_warning=True))
+                await asyncio.sleep(ACCEPT_PAUSE)
+                continue
             tokens = min(ACCEPT_BURST, tokens + (loop.time() - filled_at) / ACCEPT_INTERVAL) - 1
             filled_at = loop.time()
             if tokens < 0:
@@ -169,6 +185,8 @@ class Transport:
         reader, writer = await asyncio.open_connection(sock=wire_socket)
         try:
             await self._serve(reader, writer, address, outbound=False, accepts_unknown=True)
+        except _NothingSaid:
+            return  # somebody looked whether the port is open
         except (PlaitError, OSError) as error:
             self._on_refusal(address.rpartition(":")[0], _sentence(error))
         finally:
@@ -218,7 +236,7 @@ class Transport:
         )
         core = Connection(handshake, loop.time())
         wire = _Wire(core, writer)
-        result = await _finish_handshake(reader, wire)
+        result = await self._prove(reader, wire, outbound)
         connection = next(self._ids)
         self._wires[connection] = wire
         opened = OpenedConnection(
@@ -239,6 +257,18 @@ class Transport:
         finally:
             del self._wires[connection]
 
+    async def _prove(self, reader: asyncio.StreamReader, wire: _Wire, outbound: bool) -> HandshakeResult:
+        """Shake hands. Inbound connections are counted meanwhile."""
+        if outbound:
+            return await _finish_handshake(reader, wire)
+        if len(self._unproven) >= MAX_UNPROVEN:
+            next(iter(self._unproven)).writer.transport.abort()
+        self._unproven[wire] = None
+        try:
+            return await _finish_handshake(reader, wire)
+        finally:
+            del self._unproven[wire]
+
     def _overlay_key(self, result: HandshakeResult, remote_ip: str) -> bytes | None:
         """Overlays run in clear only if both ends trust each other (spec mesh, section 10)."""
         both_trust = result.features.trusted and self._identity.trusts(remote_ip)
@@ -250,7 +280,8 @@ class Transport:
             await self._read(connection, reader, wire)
         except (PlaitError, OSError) as error:
             reason = wire.close_reason or _sentence(error)
-            self.router.connection_lost(connection, reason, asyncio.get_running_loop().time())
+            is_fault = not isinstance(error, ConnectionError)
+            self.router.connection_lost(connection, reason, asyncio.get_running_loop().time(), is_fault=is_fault)
             self.flush()
         finally:
             writing.cancel()
@@ -282,9 +313,16 @@ class Transport:
 
 
 async def _finish_handshake(reader: asyncio.StreamReader, wire: _Wire) -> HandshakeResult:
-    while (result := wire.core.result) is None:
-        await _receive(reader, wire)
-    _flush(wire)
+    """Also after an error what the core has ready is written: it lets the other end see the reason as we do."""
+    try:
+        while (result := wire.core.result) is None:
+            await _receive(reader, wire)
+    except ConnectionError as error:
+        if wire.core.has_heard:
+            raise
+        raise _NothingSaid("the other end closed the connection without a word") from error
+    finally:
+        _flush(wire)
     return result
 
 
