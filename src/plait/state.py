@@ -210,7 +210,7 @@ class Store:
             except UnicodeDecodeError as error:  # damage quoted in SQLite's message or schema
                 raise _Damaged("its schema is no text") from error
             except sqlite3.Error as error:
-                if _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                if _code(error) in _DAMAGE:
                     raise _Damaged(str(error)) from error
                 raise _explain(self.path, error) from error
             undo.pop_all()
@@ -230,6 +230,11 @@ class Store:
         self._targets = targets
         self._attachments = {attachment.ident: attachment for attachment in attachments}
         self._exposures = {exposure.cidr: exposure for exposure in exposures}
+
+
+# What SQLite says of content that is not its own. SQLITE_ERROR is "unsupported file format" here: our statements are
+# the same for every file.
+_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_ERROR)
 
 
 class _Damaged(Exception):
