@@ -1,12 +1,16 @@
 """Everything a node needs to know before it lives, checked. Flags and environment are read by the CLI."""
 
+import os
 import socket
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 
-from plait.errors import ConfigError
-from plait.mesh.name import PeerName
+from plait.errors import ConfigError, UsageError
+from plait.mesh.addresses import parse_target
+from plait.mesh.name import UNKNOWN_PEER, PeerName
+from plait.paths import DEFAULT_RUN_DIR, DEFAULT_STATE_DIR, SOCKET_NAME
 
 DEFAULT_PORT = 6783
 DEFAULT_CONN_LIMIT = 200
@@ -14,16 +18,20 @@ DEFAULT_HTTP_ADDR = "127.0.0.1:6784"
 DEFAULT_STATUS_ADDR = "127.0.0.1:6782"
 DEFAULT_BRIDGE = "weave"
 DEFAULT_DOCKER_API = "unix:///var/run/docker.sock"
-DEFAULT_STATE_DIR = Path("/var/lib/plait")
-DEFAULT_RUN_DIR = Path("/run/plait")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 # What IPv4 hosts must take (RFC 791) and what an IPv4 packet can hold.
 MIN_MTU, MAX_MTU = 576, 65535
 # IFNAMSIZ of <net/if.h>, without the final NUL.
 MAX_LINK_NAME = 15
+# Of the first octet of a MAC address (IEEE 802); the bridge gets the node's name as its own.
+MULTICAST_BIT = 0x01
 # Port + 1 belongs to the fast datapath.
 MAX_PORT = 65534
+# HOST_NAME_MAX of Linux is 64, DNS names have up to 253; every peer keeps and gossips the nickname of every other.
+MAX_NICKNAME = 253
+# Size of sun_path in <linux/un.h>, without the final NUL.
+MAX_SOCKET_PATH = 107
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,25 +63,65 @@ class Config:
 
     def __post_init__(self) -> None:
         """Refuse values that cannot work, with the flag that set them."""
-        _check(0 < self.port <= MAX_PORT, f"--port {self.port} is not between 1 and {MAX_PORT}")
-        _check(self.conn_limit >= 0, f"--conn-limit {self.conn_limit} is negative; 0 means no limit")
-        _check(
+        for holds, sentence in self._checks():
+            if not holds:
+                raise ConfigError(sentence)
+        for peer in self.peers:
+            _check_peer(peer)
+
+    @property
+    def socket_path(self) -> Path:
+        """Where the CLI finds the node."""
+        return self.run_dir / SOCKET_NAME
+
+    def _checks(self) -> Iterator[tuple[bool, str]]:
+        """What must hold, and what to say if it does not."""
+        yield (
+            self.name is None or (self.name != UNKNOWN_PEER and not self.name.to_bytes6()[0] & MULTICAST_BIT),
+            f"--name {self.name} cannot be the address of a bridge: it must be neither zero nor a multicast address",
+        )
+        yield 0 < self.port <= MAX_PORT, f"--port {self.port} is not between 1 and {MAX_PORT}"
+        yield self.conn_limit >= 0, f"--conn-limit {self.conn_limit} is negative; 0 means no limit"
+        yield (
             self.mtu == 0 or MIN_MTU <= self.mtu <= MAX_MTU,
             f"--mtu {self.mtu} is not between {MIN_MTU} and {MAX_MTU}; leave it out to have it chosen",
         )
-        _check(
-            0 < len(self.bridge) <= MAX_LINK_NAME and "/" not in self.bridge and not self.bridge.isspace(),
-            f"--weave-bridge {self.bridge!r} is no name of a link: 1 to {MAX_LINK_NAME} characters without '/'",
+        yield (
+            _is_link_name(self.bridge),
+            f"--weave-bridge {self.bridge!r} is no name of a link: 1 to {MAX_LINK_NAME} characters but '/', ':', blank",
         )
-        _check(self.log_level in LOG_LEVELS, f"--log-level {self.log_level!r} is none of {', '.join(LOG_LEVELS)}")
-        _check(not self.host or _is_ipv4(self.host), f"--host {self.host!r} is no IPv4 address of this machine")
-        _check(self.password != b"", "the password is empty: give one, or none at all")
-        _check(not (self.resume and self.peers), "--resume uses the kept peers, so no peers can be given beside it")
-        for flag, address in (("http", self.http_addr), ("status", self.status_addr), ("metrics", self.metrics_addr)):
-            _check(
+        yield (
+            0 < len(self.nickname) <= MAX_NICKNAME and self.nickname.isprintable(),
+            f"--nickname {self.nickname!r} is not 1 to {MAX_NICKNAME} printable characters",
+        )
+        yield self.log_level in LOG_LEVELS, f"--log-level {self.log_level!r} is none of {', '.join(LOG_LEVELS)}"
+        yield not self.host or _is_ipv4(self.host), f"--host {self.host!r} is no IPv4 address of this machine"
+        yield self.password != b"", "the password is empty: give one, or none at all"
+        yield not (self.resume and self.peers), "--resume uses the kept peers, so no peers can be given beside it"
+        yield from self._listener_checks()
+
+    def _listener_checks(self) -> Iterator[tuple[bool, str]]:
+        yield (
+            len(os.fsencode(self.socket_path)) <= MAX_SOCKET_PATH,
+            f"--run-dir {self.run_dir} is too long: {SOCKET_NAME} in it must not exceed {MAX_SOCKET_PATH} bytes",
+        )
+        seen: dict[str, str] = {str(self.socket_path): "the node's own socket"}
+        for flag, address in self.listeners:
+            yield (
                 _is_listen_address(address),
-                f"--{flag}-addr {address!r} is neither IP:PORT nor an absolute path of a unix socket",
+                f"{flag} {address!r} is neither IP:PORT nor an absolute path of a unix socket",
             )
+            yield address not in seen, f"{flag} {address} is also {seen.get(address)}; give another, or leave it empty"
+            seen |= {address: flag} if address else {}
+
+    @property
+    def listeners(self) -> tuple[tuple[str, str], ...]:
+        """The flags that set addresses for HTTP, and the addresses."""
+        return (
+            ("--http-addr", self.http_addr),
+            ("--status-addr", self.status_addr),
+            ("--metrics-addr", self.metrics_addr),
+        )
 
     def trusts(self, address: str) -> bool:
         """True if an IP address lies in one of the trusted subnets."""
@@ -96,23 +144,43 @@ def split_listen_address(text: str) -> tuple[str, int]:
     """Read `ip:port`, `[ip]:port` or `:port` (all addresses); raises ConfigError."""
     host, colon, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not colon or not port.isascii() or not port.isdecimal() or int(port) > 65535:
+    if not colon or not (port.isascii() and port.isdecimal() and len(port) <= 5 and int(port) <= 65535):
         raise ConfigError(f"{text!r} is not an address of the form IP:PORT")
     return host, int(port)
 
 
 def _is_listen_address(text: str) -> bool:
-    if not text or text.startswith("/"):
+    if not text:
         return True
+    if text.startswith("/"):
+        return len(os.fsencode(text)) <= MAX_SOCKET_PATH
     try:
         host, _ = split_listen_address(text)
-        return not host or host == "localhost" or _is_ip(host)
     except ConfigError:
         return False
+    return host in ("", "localhost") or _is_ip(host)
+
+
+def _is_link_name(text: str) -> bool:
+    """What dev_valid_name() of the kernel takes."""
+    return (
+        0 < len(text) <= MAX_LINK_NAME and text not in (".", "..") and not any(c in "/:" or c.isspace() for c in text)
+    )
+
+
+def _check_peer(text: str) -> None:
+    try:
+        parse_target(text)
+    except UsageError as error:
+        raise ConfigError(f"cannot call this peer: {error}") from error
 
 
 def _is_ip(text: str) -> bool:
-    return _is_ipv4(text) or _is_ipv6(text)
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_ipv4(text: str) -> bool:
@@ -121,16 +189,3 @@ def _is_ipv4(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _is_ipv6(text: str) -> bool:
-    try:
-        IPv6Address(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _check(holds: bool, sentence: str) -> None:
-    if not holds:
-        raise ConfigError(sentence)

@@ -5,17 +5,17 @@ import json
 import socket
 import urllib.parse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from plait.errors import NodeUnreachable, NotFound, PlaitError
+from plait.errors import NodeUnreachable, NotFound, PermissionNeeded, PlaitError
+from plait.paths import SOCKET_NAME
 
-SOCKET_NAME = "plait.sock"
-# Long enough for an attach on a busy host.
+# Of one read: long enough for an attach on a busy host, short enough for a person to wait when the node hangs.
 TIMEOUT = 60.0
-
-NOT_RUNNING = "plait is not running here: start it with 'plait launch' (a node with another --run-dir is not looked at)"
+# Where the node says more than Weave's bodies have room for.
+DETAIL_HEADER = "X-Plait-Detail"
 
 
 class Refused(PlaitError):
@@ -28,10 +28,71 @@ class Refused(PlaitError):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An HTTP answer."""
+    """An HTTP answer. `detail` is what the node has to say beside a body that is Weave's."""
 
     status: int
     body: str
+    detail: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+
+
+class Client:
+    """Talks to the node whose run directory this is. A request reads for `timeout` seconds at most at a time."""
+
+    def __init__(self, run_dir: Path, timeout: float = TIMEOUT) -> None:
+        self._path = run_dir / SOCKET_NAME
+        self._timeout = timeout
+
+    def request(self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Answer:
+        """Send one request; raises NodeUnreachable, or PermissionNeeded if the socket is not for this user."""
+        connection = _UnixConnection(self._path, self._timeout)
+        try:
+            connection.request(method, path, body, dict(headers or {}))
+            response = connection.getresponse()
+            text = response.read().decode(errors="replace")
+            return Answer(response.status, text, response.headers.get(DETAIL_HEADER, ""), dict(response.headers))
+        except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError) as error:
+            raise NodeUnreachable(
+                f"plait is not running here; start it with 'plait launch' (looked for a node at {self._path})"
+            ) from error
+        except PermissionError as error:
+            raise PermissionNeeded(
+                f"no access to the node at {self._path}: plait's commands need root; use sudo"
+            ) from (error)
+        except TimeoutError as error:
+            raise NodeUnreachable(
+                f"the node at {self._path} has not answered for {self._timeout:.0f} s; see its log, or 'plait stop' it"
+            ) from error
+        except (OSError, http.client.HTTPException) as error:
+            raise NodeUnreachable(f"the talk with the node at {self._path} broke off ({error}); see its log") from error
+        finally:
+            connection.close()
+
+    def text(self, path: str) -> str:
+        """GET a text; raises PlaitError with the body if the answer is not a good one."""
+        return _good(self.request("GET", path)).body
+
+    def report_text(self) -> str:
+        """GET the report as JSON, as the node wrote it."""
+        return _good(self.request("GET", "/report", headers={"Accept": "application/json"})).body
+
+    def report(self) -> dict[str, Any]:
+        """GET the report."""
+        return _object(self.report_text(), "/report")
+
+    def form(self, path: str, fields: Sequence[tuple[str, str]]) -> None:
+        """POST a form, as Weave's routes take it."""
+        body = urllib.parse.urlencode(fields, errors="surrogateescape").encode()
+        _good(self.request("POST", path, body, {"Content-Type": "application/x-www-form-urlencoded"}))
+
+    def call(self, verb: str, **arguments: object) -> dict[str, Any]:
+        """POST to one of plait's own routes; raises Refused with the node's sentence and exit code."""
+        path = f"/plait/{verb}"
+        answer = self.request("POST", path, json.dumps(arguments).encode(), {"Content-Type": "application/json"})
+        value = _object(answer.body, path)
+        if not 200 <= answer.status < 300:
+            raise Refused(str(value.get("error")), int(value.get("exit_code", 1)))
+        return value
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -46,60 +107,23 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
-class Client:
-    """Talks to the node whose run directory this is."""
-
-    def __init__(self, run_dir: Path, timeout: float = TIMEOUT) -> None:
-        self._path = run_dir / SOCKET_NAME
-        self._timeout = timeout
-
-    def request(self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Answer:
-        """Send one request; raises NodeUnreachable."""
-        connection = _UnixConnection(self._path, self._timeout)
-        try:
-            connection.request(method, path, body, dict(headers or {}))
-            response = connection.getresponse()
-            return Answer(response.status, response.read().decode(errors="replace"))
-        except (FileNotFoundError, ConnectionError) as error:
-            raise NodeUnreachable(NOT_RUNNING) from error
-        except PermissionError as error:
-            raise NodeUnreachable(f"no access to {self._path}: plait's commands need root; use sudo") from error
-        except (TimeoutError, OSError, http.client.HTTPException) as error:
-            raise NodeUnreachable(f"the node at {self._path} does not answer ({error}); see its log") from error
-        finally:
-            connection.close()
-
-    def text(self, path: str) -> str:
-        """GET a text; raises PlaitError with the body if the answer is not a good one."""
-        return _good(self.request("GET", path)).body
-
-    def report(self) -> dict[str, Any]:
-        """GET the report."""
-        answer = _good(self.request("GET", "/report", headers={"Accept": "application/json"}))
-        report: dict[str, Any] = json.loads(answer.body)
-        return report
-
-    def form(self, path: str, fields: Sequence[tuple[str, str]]) -> None:
-        """POST a form, as Weave's routes take it."""
-        body = urllib.parse.urlencode(fields).encode()
-        _good(self.request("POST", path, body, {"Content-Type": "application/x-www-form-urlencoded"}))
-
-    def call(self, verb: str, **arguments: object) -> dict[str, Any]:
-        """POST to one of plait's own routes; raises Refused with the node's sentence and exit code."""
-        body = json.dumps(arguments).encode()
-        answer = self.request("POST", f"/plait/{verb}", body, {"Content-Type": "application/json"})
-        try:
-            value: dict[str, Any] = json.loads(answer.body)
-        except ValueError as error:
-            raise PlaitError(f"the node answered {answer.status} without JSON: {answer.body[:200]}") from error
-        if answer.status >= 400:
-            raise Refused(str(value.get("error")), int(value.get("exit_code", 1)))
-        return value
-
-
 def _good(answer: Answer) -> Answer:
+    """Weave's convention: 404 is exit code 4 without a word, anything else bad is the body of the answer."""
     if answer.status == 404:
         raise NotFound("")
     if not 200 <= answer.status < 300:
-        raise PlaitError(answer.body.rstrip("\n"))
+        sentence = answer.body.rstrip("\n") or f"the node answered {answer.status}"
+        raise PlaitError(f"{sentence}: {answer.detail}" if answer.detail else sentence)
     return answer
+
+
+def _object(text: str, path: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise PlaitError(
+            f"what answers {path} is no node of plait (it said {text[:200]!r}); is --run-dir the right one?"
+        )
+    return value

@@ -1,38 +1,57 @@
-"""`GET /metrics`: Weave's names and labels, so that dashboards keep working, from a report."""
+"""`GET /metrics`: Weave's names and labels, so that dashboards keep working, made from a report.
 
-import os
+Metrics of services that are off are left out (Weave crashed there).
+"""
+
 from collections import Counter
+from collections.abc import Iterator
 
-from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, generate_latest
-from prometheus_client import Counter as CounterMetric
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 from plait.api.model import Connection, Report
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_ENCRYPTION = ("", "yes")
 
 
 def render(report: Report) -> bytes:
     """Give the exposition text."""
     registry = CollectorRegistry()
-    ProcessCollector(registry=registry, pid=os.getpid)
-    _connections(registry, report.router.connections or [])
-    terminated = CounterMetric("weave_connection_terminations", "Number of peer connections ended.", registry=registry)
-    terminated.inc(report.router.termination_count)
-    problems = Gauge("plait_problems", "Number of things that are wrong now.", registry=registry)
-    problems.set(len(report.plait.problems))
+    ProcessCollector(registry=registry)
+    registry.register(_ReportCollector(report))
     return generate_latest(registry)
 
 
-def _connections(registry: CollectorRegistry, connections: list[Connection]) -> None:
-    gauge = Gauge(
-        "weave_connections", "Number of peer-to-peer connections.", ["encryption", "state", "type"], registry=registry
+class _ReportCollector(Collector):
+    def __init__(self, report: Report) -> None:
+        self._report = report
+
+    def collect(self) -> Iterator[Metric]:
+        """Give what the report says."""
+        router, plait = self._report.router, self._report.plait
+        yield _connections(router.connections or [])
+        yield CounterMetricFamily(
+            "weave_connection_terminations", "Connections with peers that have ended.", value=router.termination_count
+        )
+        yield GaugeMetricFamily("plait_problems", "Things that are wrong now, see status.", value=len(plait.problems))
+        yield GaugeMetricFamily("plait_attached_containers", "Containers on the network here.", value=plait.attached)
+
+
+def _connections(connections: list[Connection]) -> Metric:
+    gauge = GaugeMetricFamily(
+        "weave_connections", "Connections with peers, and targets without.", labels=("encryption", "state", "type")
     )
-    counts: Counter[tuple[str, str, str]] = Counter()
-    for connection in connections:
-        attributes = connection.attrs or {}
-        encryption = "yes" if attributes.get("encrypted") else ""
-        kind = str(attributes.get("name", "unknown"))
-        counts[encryption, connection.state, "unknown" if kind == "none" else kind] += 1
-    for _, state, kind in list(counts):
-        for encryption in ("", "yes"):
-            gauge.labels(encryption, state, kind).set(counts[encryption, state, kind])
+    counts = Counter(map(_labels, connections))
+    for state, kind in sorted({(state, kind) for _, state, kind in counts}):
+        for encryption in _ENCRYPTION:
+            gauge.add_metric((encryption, state, kind), counts[encryption, state, kind])
+    return gauge
+
+
+def _labels(connection: Connection) -> tuple[str, str, str]:
+    attributes = connection.attrs or {}
+    kind = str(attributes.get("name", "none"))
+    return "yes" if attributes.get("encrypted") else "", connection.state, "unknown" if kind == "none" else kind

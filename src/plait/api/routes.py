@@ -1,43 +1,73 @@
-"""The handlers of the HTTP API: Weave's routes for what exists, and plait's own under /plait/ (JSON)."""
+"""The handlers of the HTTP API: Weave's routes for what exists, and plait's own under /plait/ (POST, JSON both ways).
 
+A failure under /plait/ is `{"error": sentence, "exit_code": number}`, elsewhere one line of text as Weave's.
+"""
+
+import asyncio
+import logging
+import urllib.parse
 from collections.abc import Awaitable, Callable
+from ipaddress import ip_interface
 from typing import Any, TypeVar
 
 import msgspec
 from aiohttp import web
 
 from plait.api import metrics, status
-from plait.api.model import NodeService
+from plait.api.client import DETAIL_HEADER
+from plait.api.model import NodeService, Report
+from plait.api.template import Template, TemplateError, execute, parse
 from plait.errors import NotFound, PlaitError
 
-_NOSNIFF = {"X-Content-Type-Options": "nosniff"}
-_TRUE, _FALSE = ("1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE", "false", "False")
+_log = logging.getLogger(__name__)
 _Body = TypeVar("_Body")
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_NOSNIFF = {"X-Content-Type-Options": "nosniff"}
+_FORM = "application/x-www-form-urlencoded"
+# What Go's strconv.ParseBool takes.
+_TRUE, _FALSE = ("1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE", "false", "False")
+# Weave's pages of services that are off: they fail rather than being absent.
+_OFF_PAGES = ("dns", "ipam")
+_EXECUTION_FAILED = "error during template execution"
 
 
-class AttachBody(msgspec.Struct, frozen=True):
-    """Body of /plait/attach and /plait/detach."""
+class AttachBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of /plait/attach; the answer is `{"addresses": [...]}` without prefix lengths."""
 
     container: str
-    cidrs: list[str] = []
+    cidrs: list[str]
     multicast_route: bool = True
 
 
-class ExposeBody(msgspec.Struct, frozen=True):
-    """Body of /plait/expose and /plait/hide."""
+class DetachBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of /plait/detach: no CIDRs mean all; the answer is that of attach, with those that were there."""
 
+    container: str
     cidrs: list[str] = []
+
+
+class ExposeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of /plait/expose; answer as that of attach."""
+
+    cidrs: list[str]
     masquerade: bool = True
 
 
-class IdentsBody(msgspec.Struct, frozen=True):
-    """Body of /plait/interfaces."""
+class HideBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of /plait/hide: no CIDRs mean all; answer as that of detach."""
 
-    idents: list[str] = []
+    cidrs: list[str] = []
 
 
-class StopBody(msgspec.Struct, frozen=True):
-    """Body of /plait/stop."""
+class IdentsBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of /plait/interfaces; the answer is `{"interfaces": [{"ident", "mac", "cidrs"}, ...]}`."""
+
+    idents: list[str]
+
+
+class StopBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of /plait/stop; the answer is `{}` and comes before the node ends."""
 
     reset: bool = False
 
@@ -69,6 +99,7 @@ class Routes:
             web.post("/forget", self._forget),
             web.post("/expose/{ip}/{length}", self._weave_expose),
             web.delete("/peer", self._leave),
+            web.delete("/peer/{id}", self._take_over),
             web.post("/plait/attach", self._attach),
             web.post("/plait/detach", self._detach),
             web.post("/plait/expose", self._expose),
@@ -80,24 +111,21 @@ class Routes:
     # Weave's routes
 
     async def _status(self, request: web.Request) -> web.Response:
-        report = await self._service.report()
-        return web.Response(text=status.summary(report), status=200 if report.ready else 503)
+        return _page(await self._service.report(), status.summary)
 
     async def _status_sub(self, request: web.Request) -> web.Response:
-        render = status.SUBS.get(request.match_info["sub"])
-        if render is None:
+        sub = request.match_info["sub"]
+        if sub in _OFF_PAGES:
+            return _text_error(500, _EXECUTION_FAILED)
+        if sub not in status.SUBS:
             raise web.HTTPNotFound
-        report = await self._service.report()
-        return web.Response(text=render(report), status=200 if report.ready else 503)
+        return _page(await self._service.report(), status.SUBS[sub])
 
     async def _report(self, request: web.Request) -> web.Response:
         """JSON if exactly that is accepted, else Weave's templates: one `format` parameter."""
-        report = await self._service.report()
         if request.headers.get("Accept") == "application/json":
-            body = msgspec.json.format(msgspec.json.encode(report), indent=4)
+            body = msgspec.json.format(msgspec.json.encode(await self._service.report()), indent=4)
             return web.Response(body=body, content_type="application/json")
-        from plait.api.template import TemplateError, execute, parse
-
         formats = request.query.getall("format", [])
         if len(formats) != 1:
             return _text_error(400, "error: must supply one format parameter")
@@ -105,10 +133,8 @@ class Routes:
             template = parse(formats[0])
         except TemplateError as error:
             return _text_error(400, str(error))
-        output, failure = execute(template, msgspec.to_builtins(report))
-        if failure is not None and not output:
-            return _text_error(500, f"error during template execution: {failure}")
-        return web.Response(text=output + ("" if failure is None else f"error during template execution: {failure}\n"))
+        # In a thread, as a template can keep a processor busy for a while; the report is plain data.
+        return await asyncio.to_thread(_executed, template, await self._service.report())
 
     async def _metrics(self, request: web.Request) -> web.Response:
         body = metrics.render(await self._service.report())
@@ -125,19 +151,25 @@ class Routes:
         return web.Response()
 
     async def _weave_expose(self, request: web.Request) -> web.Response:
-        skip_nat = request.query.get("skipNAT", "false")
-        if skip_nat not in _TRUE + _FALSE:
-            return _text_error(400, f"unable to parse skipNAT option: {skip_nat!r} is neither true nor false")
         cidr = f"{request.match_info['ip']}/{request.match_info['length']}"
+        if not _is_cidr(cidr):
+            return _text_error(400, f"unable to parse ip addr: invalid CIDR address: {cidr}")
+        skip_nat = (await _form(request)).get("skipNAT", [""])[0]
+        if skip_nat and skip_nat not in _TRUE + _FALSE:
+            return _text_error(400, f"unable to parse skipNAT option: {skip_nat!r} is neither true nor false")
         try:
-            await self._service.expose([cidr], masquerade=skip_nat in _FALSE)
+            await self._service.expose([cidr], masquerade=skip_nat not in _TRUE)
         except PlaitError as error:
-            return _text_error(400, f"unable to expose: {error}")
+            return _text_error(500, f"unable to expose: {error}")
         return web.Response(status=204)
 
     async def _leave(self, request: web.Request) -> web.Response:
         """Weave hands over address space here; a node without an allocator owns none."""
         return web.Response(status=204)
+
+    async def _take_over(self, request: web.Request) -> web.Response:
+        """Weave's answer without an allocator: nothing can be taken over, and that is no failure."""
+        return web.Response()
 
     # plait's own
 
@@ -147,7 +179,7 @@ class Routes:
         return _json({"addresses": addresses})
 
     async def _detach(self, request: web.Request) -> web.Response:
-        body = await _json_body(request, AttachBody)
+        body = await _json_body(request, DetachBody)
         return _json({"addresses": await self._service.detach(body.container, body.cidrs)})
 
     async def _expose(self, request: web.Request) -> web.Response:
@@ -155,7 +187,7 @@ class Routes:
         return _json({"addresses": await self._service.expose(body.cidrs, body.masquerade)})
 
     async def _hide(self, request: web.Request) -> web.Response:
-        body = await _json_body(request, ExposeBody)
+        body = await _json_body(request, HideBody)
         return _json({"addresses": await self._service.hide(body.cidrs)})
 
     async def _interfaces(self, request: web.Request) -> web.Response:
@@ -168,48 +200,82 @@ class Routes:
         return _json({})
 
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
 @web.middleware
 async def explain_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give Weave's bodies for unknown paths and methods, and a sentence for everything that went wrong."""
     try:
         return await handler(request)
     except web.HTTPNotFound:
-        return _text_error(404, "404 page not found")
+        return _failure(request, NotFound("404 page not found"), 404)
     except web.HTTPMethodNotAllowed as error:
         return web.Response(status=405, headers={"Allow": error.headers.get("Allow", "")})
+    except web.HTTPException as error:
+        return _failure(request, PlaitError(error.reason), error.status)
     except PlaitError as error:
-        code = 404 if isinstance(error, NotFound) else 400
-        if request.path.startswith("/plait/"):
-            return _json({"error": str(error), "exit_code": error.exit_code}, code)
-        return _text_error(code, str(error))
+        return _failure(request, error, 404 if isinstance(error, NotFound) else 400)
+    except Exception:
+        _log.exception("a request (%s %s) met a defect; please report it with this", request.method, request.path)
+        return _failure(request, PlaitError("the node met a defect of its own: its log says more"), 500)
+
+
+async def speak_like_weave(request: web.Request, response: web.StreamResponse) -> None:
+    """Leave out headers that say nothing: the type of an empty body, and who serves (for `on_response_prepare`)."""
+    response.headers.popall("Server", None)
+    if isinstance(response, web.Response) and not response.body:
+        response.headers.popall("Content-Type", None)
+
+
+def _page(report: Report, render: Callable[[Report], str]) -> web.Response:
+    return web.Response(text=render(report), status=200 if report.ready else 503)
+
+
+def _executed(template: Template, report: Report) -> web.Response:
+    """What a template makes of a report. A failure after some output is added to it, as its status is out already."""
+    output, failure = execute(template, msgspec.to_builtins(report))
+    if failure is None:
+        return web.Response(text=output)
+    response = web.Response(text=f"{output}{_EXECUTION_FAILED}\n") if output else _text_error(500, _EXECUTION_FAILED)
+    response.headers[DETAIL_HEADER] = " ".join(failure.split())
+    return response
 
 
 async def _form(request: web.Request) -> dict[str, list[str]]:
     """Parameters of the query and, if there is one, of the form body."""
     values: dict[str, list[str]] = {}
-    form = await request.post() if request.content_type == "application/x-www-form-urlencoded" else {}
-    for key, value in (*request.query.items(), *form.items()):
-        if isinstance(value, str):
-            values.setdefault(key, []).append(value)
+    form = (await request.read()).decode(errors="replace") if request.content_type == _FORM else ""
+    for key, value in (*urllib.parse.parse_qsl(form, keep_blank_values=True), *request.query.items()):
+        values.setdefault(key, []).append(value)
     return values
 
 
 async def _json_body(request: web.Request, shape: type[_Body]) -> _Body:
     try:
         return msgspec.json.decode(await request.read() or b"{}", type=shape)
-    except msgspec.DecodeError as error:
-        raise PlaitError(f"the body of {request.path} cannot be read: {error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise PlaitError(f"the body of {request.path} is not understood: {error}") from error
+
+
+def _is_cidr(text: str) -> bool:
+    address, _, length = text.partition("/")
+    try:
+        ip_interface(text)
+    except ValueError:
+        return False
+    return bool(address) and length.isascii() and length.isdecimal()
 
 
 def _is_true(values: list[str]) -> bool:
-    return bool(values) and values[-1] in _TRUE
+    return bool(values) and values[0] in _TRUE
 
 
 def _json(value: dict[str, Any], code: int = 200) -> web.Response:
     return web.Response(body=msgspec.json.encode(value), content_type="application/json", status=code)
+
+
+def _failure(request: web.Request, error: PlaitError, code: int) -> web.Response:
+    if request.path.startswith("/plait/"):
+        return _json({"error": str(error), "exit_code": error.exit_code}, code)
+    return _text_error(code, str(error))
 
 
 def _text_error(code: int, text: str) -> web.Response:

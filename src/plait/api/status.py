@@ -1,7 +1,10 @@
-"""The texts of `status`, in Weave's format, from a report. Scripts parse them: every blank counts (docs/cli.md)."""
+"""The texts of `status`, in Weave's format, from a report. Scripts parse them: every blank counts.
+
+Blocks of services that are off are left out. What peers say of themselves cannot break a line or reach the terminal.
+"""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 from plait.api.model import Connection, Peer, Report
 
@@ -9,6 +12,8 @@ _LABEL_WIDTH = 15
 _ADDRESS_WIDTH = 21
 _STATE_WIDTH = 11
 _PEER_WIDTH = 37
+# C0, DEL and C1: a nickname with a newline or an escape sequence in it is somebody's mischief.
+_CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)], "?")
 _STATE_ORDER = ("established", "pending", "retrying", "failed", "connecting")
 
 
@@ -18,31 +23,31 @@ def summary(report: Report) -> str:
         [("Version", f"{report.version} (version check update disabled)")],
         _router(report),
     ]
-    text = "\n\n".join("\n".join(_line(label, value) for label, value in block) for block in blocks) + "\n"
-    return text + _problems(report)
+    blocks += [block] if (block := _problems(report)) else []
+    return "\n".join(_lines(f"{label:>{_LABEL_WIDTH}}: {value}" for label, value in block) for block in blocks)
 
 
 def targets(report: Report) -> str:
     """Give one target per line, as the user gave it."""
-    return "".join(f"{target}\n" for target in report.router.targets or [])
+    return _lines(report.router.targets or [])
 
 
 def connections(report: Report) -> str:
     """Give one connection (or target without one) per line."""
-    return "".join(_connection(connection) + "\n" for connection in report.router.connections or [])
+    return _lines(_connection(connection) for connection in report.router.connections or [])
 
 
 def peers(report: Report) -> str:
     """Give each known peer and its connections."""
-    return "".join(_peer(peer) for peer in report.router.peers)
+    return _lines(line for peer in report.router.peers for line in _peer(peer))
 
 
 SUBS: dict[str, Callable[[Report], str]] = {"targets": targets, "connections": connections, "peers": peers}
 """What may follow `status`."""
 
 
-def _line(label: str, value: str) -> str:
-    return f"{label:>{_LABEL_WIDTH}}: {value}"
+def _lines(lines: Iterable[str]) -> str:
+    return "".join(f"{line.translate(_CONTROLS)}\n" for line in lines)
 
 
 def _router(report: Report) -> list[tuple[str, str]]:
@@ -76,15 +81,16 @@ def _peer_counts(peers: list[Peer]) -> str:
     return f"{len(peers)} (with {', '.join(parts)} connections)" if parts else str(len(peers))
 
 
-def _problems(report: Report) -> str:
-    if not report.plait.problems:
-        return ""
-    lines = ["", _line("Service", "problems")]
+def _problems(report: Report) -> list[tuple[str, str]]:
+    lines = [("Service", "problems")] if report.plait.problems else []
     for problem in report.plait.problems:
-        lines.append(_line("Problem", problem.what))
-        if problem.cure:
-            lines.append(_line("Cure", problem.cure))
-    return "\n".join(lines) + "\n"
+        lines.append(("Problem", _one_line(problem.what)))
+        lines += [("Cure", _one_line(problem.cure))] if problem.cure else []
+    return lines
+
+
+def _one_line(sentence: str) -> str:
+    return " ".join(sentence.split())
 
 
 def _connection(connection: Connection) -> str:
@@ -96,14 +102,13 @@ def _connection(connection: Connection) -> str:
     )
 
 
-def _peer(peer: Peer) -> str:
-    lines = [f"{peer.name}({peer.nick_name})"]
+def _peer(peer: Peer) -> Iterator[str]:
+    yield f"{peer.name}({peer.nick_name})"
     for connection in peer.connections or []:
         far = f"{connection.name}({connection.nick_name})"
         state = "established" if connection.established else "pending"
         arrow = _arrow(connection.outbound)
-        lines.append(f"   {arrow} {connection.address:<{_ADDRESS_WIDTH}} {far:<{_PEER_WIDTH}} {state}")
-    return "\n".join(lines) + "\n"
+        yield f"   {arrow} {connection.address:<{_ADDRESS_WIDTH}} {far:<{_PEER_WIDTH}} {state}"
 
 
 def _arrow(outbound: bool) -> str:
