@@ -25,18 +25,24 @@ class Problems:
     def __init__(self) -> None:
         self._by_key: dict[str, Problem] = {}
 
-    def report(self, key: str, what: str, cure: str, now: float, lasts: float | None = None) -> bool:
+    def __contains__(self, key: object) -> bool:
+        return key in self._by_key
+
+    def report(
+        self, key: str, what: str, cure: str, now: float, lasts: float | None = None, *, varies: bool = False
+    ) -> bool:
         """Note that something is wrong, for `lasts` seconds or until `clear`; True if it should be logged.
 
-        The same problem again is no news; the oldest problem makes room when the register is full.
+        The same problem again is no news, nor is another sentence of one that `varies` with what a stranger sends; the
+        oldest problem makes room when the register is full.
         """
         known = self._by_key.pop(key, None)
         if known is None and len(self._by_key) >= MAX_PROBLEMS:
             del self._by_key[min(self._by_key, key=lambda other: self._by_key[other].since)]
-        is_news = known is None or known.what != what or self._is_over(known, now)
-        since = now if known is None or is_news else known.since
+        is_same = known is not None and not self._is_over(known, now) and (varies or known.what == what)
+        since = known.since if known is not None and is_same else now
         self._by_key[key] = Problem(what, cure, since, None if lasts is None else now + lasts)
-        return is_news
+        return not is_same
 
     def clear(self, key: str) -> bool:
         """Note that it is over; True if it was there."""

@@ -3,12 +3,14 @@
 import http.client
 import json
 import socket
+import sys
 import urllib.parse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from plait.api import remarks
 from plait.errors import NodeUnreachable, NotFound, PermissionNeeded, PlaitError
 from plait.paths import SOCKET_NAME
 
@@ -16,6 +18,7 @@ from plait.paths import SOCKET_NAME
 TIMEOUT = 60.0
 # Where the node says more than Weave's bodies have room for.
 DETAIL_HEADER = "X-Plait-Detail"
+EXIT_CODE_HEADER = "X-Plait-Exit-Code"
 
 
 class Refused(PlaitError):
@@ -44,12 +47,17 @@ class Client:
         self._timeout = timeout
 
     def request(self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Answer:
-        """Send one request; raises NodeUnreachable, or PermissionNeeded if the socket is not for this user."""
+        """Send one request, and print the node's remarks to standard error.
+
+        Raises NodeUnreachable, or PermissionNeeded if the socket is not for this user.
+        """
         connection = _UnixConnection(self._path, self._timeout)
         try:
             connection.request(method, path, body, dict(headers or {}))
             response = connection.getresponse()
             text = response.read().decode(errors="replace")
+            for remark in remarks.decode(response.headers.get(remarks.HEADER, "")):
+                print(f"warning: {remark}", file=sys.stderr)
             return Answer(response.status, text, response.headers.get(DETAIL_HEADER, ""), dict(response.headers))
         except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError) as error:
             raise NodeUnreachable(
@@ -113,7 +121,8 @@ def _good(answer: Answer) -> Answer:
         raise NotFound("")
     if not 200 <= answer.status < 300:
         sentence = answer.body.rstrip("\n") or f"the node answered {answer.status}"
-        raise PlaitError(f"{sentence}: {answer.detail}" if answer.detail else sentence)
+        code = answer.headers.get(EXIT_CODE_HEADER, "")
+        raise Refused(f"{sentence}: {answer.detail}" if answer.detail else sentence, int(code) if code.isdigit() else 1)
     return answer
 
 

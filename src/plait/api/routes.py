@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 import msgspec
 from aiohttp import web
 
-from plait.api import metrics, status
-from plait.api.client import DETAIL_HEADER
+from plait.api import metrics, remarks, status
+from plait.api.client import DETAIL_HEADER, EXIT_CODE_HEADER
 from plait.api.model import NodeService, Report
 from plait.api.template import Template, TemplateError, execute, parse
 from plait.errors import NotFound, PlaitError
@@ -29,6 +29,8 @@ _FORM = "application/x-www-form-urlencoded"
 _TRUE, _FALSE = ("1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE", "false", "False")
 # Weave's pages of services that are off: they fail rather than being absent.
 _OFF_PAGES = ("dns", "ipam")
+# Which the CLI concludes from the status alone.
+_WEAVES_EXIT_CODES = (PlaitError.exit_code, NotFound.exit_code)
 _EXECUTION_FAILED = "error during template execution"
 
 
@@ -201,6 +203,16 @@ class Routes:
 
 
 @web.middleware
+async def add_remarks(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Carry the warnings that come up while a request is served; it goes around `explain_errors`."""
+    with remarks.heard() as said:
+        response = await handler(request)
+    if said:
+        response.headers[remarks.HEADER] = remarks.encode(said)
+    return response
+
+
+@web.middleware
 async def explain_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give Weave's bodies for unknown paths and methods, and a sentence for everything that went wrong."""
     try:
@@ -275,7 +287,10 @@ def _json(value: dict[str, Any], code: int = 200) -> web.Response:
 def _failure(request: web.Request, error: PlaitError, code: int) -> web.Response:
     if request.path.startswith("/plait/"):
         return _json({"error": str(error), "exit_code": error.exit_code}, code)
-    return _text_error(code, str(error))
+    response = _text_error(code, str(error))
+    if error.exit_code not in _WEAVES_EXIT_CODES:
+        response.headers[EXIT_CODE_HEADER] = str(error.exit_code)
+    return response
 
 
 def _text_error(code: int, text: str) -> web.Response:

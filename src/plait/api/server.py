@@ -11,7 +11,7 @@ from aiohttp.typedefs import Middleware
 
 from plait.api.guard import refuse_foreign_pages
 from plait.api.model import NodeService
-from plait.api.routes import Routes, explain_errors, speak_like_weave
+from plait.api.routes import Routes, add_remarks, explain_errors, speak_like_weave
 from plait.config import Config, split_listen_address
 from plait.errors import AddressInUse, ConfigError, PermissionNeeded, PlaitError, StateError
 
@@ -88,7 +88,7 @@ async def serve(service: NodeService, config: Config) -> ApiServer:
 
 
 def _application(table: list[web.RouteDef], *guards: Middleware) -> web.Application:
-    app = web.Application(middlewares=[*guards, explain_errors])
+    app = web.Application(middlewares=[*guards, add_remarks, explain_errors])
     app.add_routes(table)
     app.on_response_prepare.append(speak_like_weave)
     return app
