@@ -35,7 +35,7 @@ class PermissionNeeded(PlaitError):
 
 
 class AddressInUse(PlaitError):
-    """A port or an address of ours is taken by somebody else."""
+    """A port, an address or the name of a link of ours is taken by somebody else."""
 
     exit_code = 6
 

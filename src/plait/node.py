@@ -5,10 +5,9 @@ import logging
 import random
 import secrets
 import signal
-import socket
 import time
-from collections.abc import Coroutine, Iterator
-from typing import Any
+from collections.abc import Awaitable, Coroutine, Iterator
+from typing import Any, TypeVar
 
 from plait import logs, sdnotify
 from plait.api import model
@@ -17,13 +16,13 @@ from plait.attach.interface import Bridge
 from plait.attach.service import Attacher
 from plait.config import Config
 from plait.docker.client import DockerClient
-from plait.errors import PlaitError
+from plait.errors import PlaitError, StateError
 from plait.host import udp
 from plait.mesh import events
-from plait.mesh.addresses import join_address, parse_target
+from plait.mesh.addresses import join_address
 from plait.mesh.events import ConnectionId
 from plait.mesh.features import LocalFeatures
-from plait.mesh.maker import ConnectionMaker, Target
+from plait.mesh.maker import ConnectionMaker
 from plait.mesh.records import PeerSummary
 from plait.mesh.router import Router
 from plait.mesh.shortids import SHORT_IDS
@@ -31,17 +30,19 @@ from plait.mesh.transport import Identity, Transport
 from plait.overlay.bridge import BridgeKeeper, BridgeSettings
 from plait.overlay.manager import OUR_FEATURES, OUR_OVERLAYS, OverlayManager
 from plait.overlay.sleeve.supervisor import Pump
-from plait.problems import Problems
 from plait.report import Sources, build_report
 from plait.startup import Host, open_host, pid_file, reset_host
 from plait.state import Store
+from plait.targets import RETRY_INTERVAL, Targets
+from plait.troubles import SHOWN_SECONDS, Troubles
 
+_T = TypeVar("_T")
 _log = logging.getLogger("plait")
 
 # How often the bridge, the tap and the attached interfaces are compared with what they should be, seconds.
 RECONCILE_INTERVAL = 5.0
-# How long a refused stranger stays in `status`, seconds: a peer that still tries does so at least every 9 minutes.
-REFUSAL_SHOWN_SECONDS = 600.0
+# A connection on which no frames pass after so long, seconds, is a problem: heartbeats go out every half second.
+PENDING_PATIENCE = 5.0
 
 
 class Node:
@@ -50,7 +51,7 @@ class Node:
     def __init__(self, config: Config, store: Store, host: Host) -> None:
         self._config = config
         self._store = store
-        self._problems = Problems()
+        self._troubles = Troubles()
         self._stopping = asyncio.Event()
         self._is_ready = False
         self._clock_offset = time.time() - asyncio.get_running_loop().time()
@@ -66,23 +67,25 @@ class Node:
             self._on_mesh_event,
             self._on_refusal,
         )
+        self._targets = Targets(store, self._router, config.port, host.local_ips, self._troubles)
         self._pump = Pump(
             self.name, config.port, self._host.tap_fd, self._host.sockets, self._on_pump_message, self._on_pump_death
         )
-        self._overlays = OverlayManager(self._pump, self, udp.path_mtu, self._warn)
+        self._overlays = OverlayManager(self._pump, self, udp.path_mtu, self._troubles.warn)
         bridge = BridgeSettings(config.bridge, str(self.name), self._host.mtu)
         self._bridge = BridgeKeeper(bridge)
         docker = DockerClient(config.docker_api) if config.docker_api else None
-        self._attacher = Attacher(store, Bridge(config.bridge, host.mtu), docker, self._warn)
+        self._attacher = Attacher(store, Bridge(config.bridge, host.mtu), docker, self._troubles.warn)
 
     async def run(self) -> None:
         """Serve until `stop`; raises PlaitError if the node cannot start, or a task's error if one dies."""
         self._transport.listen()
-        for repair in await asyncio.to_thread(self._bridge.ensure):
-            _log.info("%s", repair)
-        self._pump.set_local_mtu(self._host.mtu)
         api = await serve(self, self._config)
         try:
+            # What can be refused comes before what is left behind.
+            for repair in await asyncio.to_thread(self._bridge.ensure):
+                _log.info("%s", repair)
+            self._pump.set_local_mtu(self._host.mtu)
             async with asyncio.TaskGroup() as tasks:
                 running = [tasks.create_task(coroutine, name=name) for name, coroutine in self._tasks()]
                 await self._begin()
@@ -100,20 +103,23 @@ class Node:
             ("pump", self._pump.run()),
             ("overlay timers", self._overlays.run_timers()),
             ("reconcile", self._keep_reconciled()),
+            ("names", self._keep_resolved()),
             ("watchdog", self._feed_watchdog()),
         ]
 
     async def _begin(self) -> None:
         """Wait for the pump, call the peers, say that we are ready."""
         if self._store.damage is not None:
-            self._problem("store", str(self._store.damage), "attach containers anew; connect to peers again")
+            self._troubles.report("store", str(self._store.damage))
         await self._pump.wait_ready()
-        await self._attacher.reconcile()
-        texts = list(self._config.peers) or self._store.targets
-        for refusal in await self.connect(texts, replace=True):
-            self._problem(f"target {refusal}", refusal, "correct the name, then 'plait connect' it again")
+        try:
+            await self._keeping(self._attacher.reconcile())
+        except StateError:
+            pass  # it is among the troubles, and tried again
+        await self._targets.restore(self._config.peers or self._store.targets)
+        self._transport.flush()
         self._is_ready = True
-        sdnotify.notify("READY=1", f"STATUS=node {self.name} of {len(texts)} targets")
+        sdnotify.notify("READY=1", f"STATUS=node {self.name} of {len(self._targets.texts)} targets")
         _log.info("node %s(%s) is ready on port %d", self.name, self._config.nickname, self._config.port)
 
     # What the overlays tell the mesh (overlay.manager.Mesh)
@@ -127,6 +133,10 @@ class Node:
         """Frames pass on a connection."""
         self._router.connection_established(connection, _now())
         self._transport.flush()
+        link = self._router.links.get(connection)
+        if link is not None:
+            for trouble in ("pending", "lost"):
+                self._troubles.clear(f"{trouble} {link.peer}")
 
     def failed(self, connection: ConnectionId, reason: str) -> None:
         """No overlay is left on a connection."""
@@ -141,10 +151,10 @@ class Node:
                 link = self._router.links.get(connection)
                 if link is not None:
                     _log.info("connection to %s at %s added", self._router.peers.label(peer), link.address)
-                    self._problems.clear(f"refused {link.address.rpartition(':')[0]}")
+                    self._troubles.clear(f"refused {link.address.rpartition(':')[0]}")
                     self._overlays.confirmed(link)
-            case events.ConnectionRemoved(connection, peer):
-                _log.info("connection to %s removed", self._router.peers.label(peer))
+            case events.ConnectionRemoved(connection):
+                self._on_removal(event)
                 self._overlays.removed(connection)
             case events.ControlReceived(connection, message):
                 self._overlays.control_received(connection, message)
@@ -154,22 +164,30 @@ class Node:
                 _log.info("peer %s(%s) left the mesh", peer.name, peer.summary.nickname)
             case events.Notice(text, is_warning):
                 if is_warning:
-                    self._warn(text)
+                    self._troubles.warn(text)
                 else:
                     _log.info("%s", text)
 
+    def _on_removal(self, removed: events.ConnectionRemoved) -> None:
+        peer = removed.peer
+        sentence = f"the connection with {self._router.peers.label(peer)} at {removed.address} ended: {removed.reason}"
+        self._troubles.clear(f"pending {peer}")
+        if removed.is_fault:
+            self._troubles.report(f"lost {peer}", sentence, "", SHOWN_SECONDS, varies=True)
+        else:
+            _log.info("%s", sentence)
+
     def _on_refusal(self, remote_ip: str, sentence: str) -> None:
-        what = f"the connection with {remote_ip} was refused: {sentence}"
-        self._problem(
-            f"refused {remote_ip}", what, "see the sentence; it is tried again by itself", REFUSAL_SHOWN_SECONDS
-        )
+        what = f"no connection with {remote_ip}: {sentence}"
+        cure = "put that right on one of the two; the connection is tried again by itself"
+        self._troubles.report(f"refused {remote_ip}", what, cure, SHOWN_SECONDS, varies=True)
 
     def _on_pump_message(self, message: Any) -> None:
         self._overlays.pump_said(message)
 
     def _on_pump_death(self, sentence: str) -> None:
         """A new pump has no replay windows: connections with keys must get new keys, which a reconnect brings."""
-        self._problem("pump", sentence, "it was started again by itself; report this with the log", 60.0)
+        self._troubles.report("pump", sentence, "it starts again by itself; report it if it dies again", SHOWN_SECONDS)
         for link in list(self._router.links):
             if link.session_key is not None:
                 self._router.overlay_failed(link.id, "the pump was restarted: keys are renewed", _now())
@@ -179,7 +197,7 @@ class Node:
 
     async def report(self) -> model.Report:
         """Give everything."""
-        stats = await self._pump.stats()
+        stats = await self._pump.stats() if self._is_ready else None
         return build_report(
             Sources(
                 config=self._config,
@@ -187,7 +205,8 @@ class Node:
                 overlays=self._overlays,
                 pump=self._pump.state,
                 stats=stats,
-                problems=self._problems.current(_now()),
+                targets=self._targets.texts,
+                problems=self._troubles.current(),
                 attached=self._attacher.count,
                 exposed=self._attacher.exposed,
                 is_ready=self._is_ready,
@@ -197,45 +216,33 @@ class Node:
 
     async def connect(self, peers: list[str], replace: bool) -> list[str]:
         """Resolve and add targets; the answer has one line per bad one."""
-        targets, refusals = [], []
-        for text in peers:
-            try:
-                targets.append(await _resolve(text))
-            except PlaitError as error:
-                refusals.append(str(error))
-        self._router.connect(targets, replace, _now())
-        self._transport.flush()
-        self._keep_targets()
-        return refusals
+        try:
+            return await self._targets.connect(peers, replace)
+        finally:
+            self._transport.flush()
 
     async def forget(self, peers: list[str]) -> None:
         """Drop targets."""
-        self._router.forget(peers, _now())
-        self._transport.flush()
-        self._keep_targets()
-
-    def _keep_targets(self) -> None:
         try:
-            self._store.set_targets(self._router.maker.direct_targets())
-            self._problems.clear("state")
-        except PlaitError as error:
-            self._problem("state", f"targets are not kept over a restart: {error}", "free the disk, then connect again")
+            self._targets.forget(peers)
+        finally:
+            self._transport.flush()
 
     async def attach(self, container: str, cidrs: list[str], multicast_route: bool) -> list[str]:
         """See NodeService."""
-        return await self._attacher.attach(container, cidrs, multicast_route)
+        return await self._keeping(self._attacher.attach(container, cidrs, multicast_route))
 
     async def detach(self, container: str, cidrs: list[str]) -> list[str]:
         """See NodeService."""
-        return await self._attacher.detach(container, cidrs)
+        return await self._keeping(self._attacher.detach(container, cidrs))
 
     async def expose(self, cidrs: list[str], masquerade: bool) -> list[str]:
         """See NodeService."""
-        return await self._attacher.expose(cidrs, masquerade)
+        return await self._keeping(self._attacher.expose(cidrs, masquerade))
 
     async def hide(self, cidrs: list[str]) -> list[str]:
         """See NodeService."""
-        return await self._attacher.hide(cidrs)
+        return await self._keeping(self._attacher.hide(cidrs))
 
     async def interfaces(self, idents: list[str]) -> list[model.Interface]:
         """See NodeService."""
@@ -257,13 +264,43 @@ class Node:
             await asyncio.sleep(RECONCILE_INTERVAL)
             try:
                 repairs = await asyncio.to_thread(self._bridge.ensure)
-                await self._attacher.reconcile()
-            except PlaitError as error:
-                self._problem("bridge", str(error), "put it right, or 'plait stop' and 'plait launch'")
+                await self._keeping(self._attacher.reconcile())
+            except StateError:
                 continue
-            self._problems.clear("bridge")
+            except PlaitError as error:
+                self._troubles.report("bridge", str(error), "put it right, or 'plait stop' and 'plait launch'")
+                continue
+            finally:
+                self._targets.save_again()
+                self._look_for_pending()
+            self._troubles.clear("bridge")
             for repair in repairs:
-                self._warn(repair)
+                self._troubles.warn(repair)
+
+    async def _keep_resolved(self) -> None:
+        while True:
+            await asyncio.sleep(RETRY_INTERVAL)
+            await self._targets.retry_unresolved()
+            self._transport.flush()
+
+    def _look_for_pending(self) -> None:
+        for link in self._router.links:
+            live = self._overlays.get(link.id)
+            if link.established_at is None and live is not None and _now() - link.added_at > PENDING_PATIENCE:
+                self._troubles.report(
+                    f"pending {link.peer}",
+                    f"no frames pass between this host and {self._router.peers.label(link.peer)} at {link.address}: "
+                    f"{live.session.state}",
+                    f"let UDP port {self._config.port} through between the two hosts, both ways",
+                )
+
+    async def _keeping(self, work: Awaitable[_T]) -> _T:
+        """Do something that writes to the state; what keeps it from being written is a problem of the node too."""
+        try:
+            return await work
+        except StateError as error:
+            self._troubles.report("state", str(error))
+            raise
 
     async def _feed_watchdog(self) -> None:
         """Tell systemd that frames can move: this loop runs, and the pump answers."""
@@ -290,13 +327,6 @@ class Node:
 
     def _trusts(self, remote_ip: str) -> bool:
         return self._config.trusts(remote_ip)
-
-    def _warn(self, text: str) -> None:
-        self._problem(text, text, "", REFUSAL_SHOWN_SECONDS)
-
-    def _problem(self, key: str, what: str, cure: str, lasts: float | None = None) -> None:
-        if self._problems.report(key, what, cure, _now(), lasts):
-            _log.warning("%s", what)
 
 
 def run(config: Config) -> int:
@@ -343,16 +373,6 @@ def _leaves(group: BaseExceptionGroup[BaseException] | None) -> Iterator[BaseExc
             yield from _leaves(error)
         else:
             yield error
-
-
-async def _resolve(text: str) -> Target:
-    """Resolve a target as the operator wrote it; raises PlaitError with the sentence for it."""
-    host, port = parse_target(text)
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, None, family=socket.AF_INET, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise PlaitError(f"lookup {text}: {error.strerror or error}") from error
-    return Target(text, str(found[0][4][0]), port)
 
 
 def _new_router(config: Config, host: Host, rng: random.Random) -> Router:

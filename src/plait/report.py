@@ -31,6 +31,7 @@ class Sources:
     overlays: OverlayManager
     pump: PumpState
     stats: ipc.Stats | None
+    targets: list[str]
     problems: list[Problem]
     attached: int
     exposed: list[str]
@@ -105,7 +106,7 @@ def _router(sources: Sources) -> model.Router:
         ],
         connections=_connections(sources) or None,
         termination_count=router.termination_count,
-        targets=router.maker.direct_targets() or None,
+        targets=sources.targets or None,
         overlay_diagnostics={"sleeve": sources.stats.counters if sources.stats else None},
         trusted_subnets=[str(subnet) for subnet in config.trusted_subnets],
         interface=f"{TAP} (via tap)",
@@ -178,8 +179,7 @@ def _target(status: TargetStatus, clock_offset: float) -> model.Connection:
 def _capture_stats(stats: ipc.Stats | None) -> dict[str, int] | None:
     if stats is None:
         return None
-    captured = stats.counters.get("tap_frames", 0)
-    return {"PacketsReceived": captured, "PacketsDropped": 0, "PacketsIfDropped": 0}
+    return {"PacketsReceived": stats.counters.get("captured", 0), "PacketsDropped": 0, "PacketsIfDropped": 0}
 
 
 def _macs(sources: Sources) -> list[model.Mac]:

@@ -5,7 +5,7 @@ The node calls `ensure` again and again: what another tool removed or changed is
 
 from dataclasses import dataclass
 
-from plait.errors import PlaitError
+from plait.errors import AddressInUse
 from plait.host import sysctl
 from plait.host.netlink import Netlink
 
@@ -45,9 +45,9 @@ class BridgeKeeper:
             self._set_sysctls()
             return [f"bridge {wanted.name} was absent: made it"]
         if link.kind != "bridge":
-            raise PlaitError(
-                f"the link {wanted.name} exists but is of kind {link.kind or 'unknown'}, not a bridge: if Weave left it, "
-                "run 'weave reset' (or 'ip link delete " + wanted.name + "'), then launch again"
+            raise AddressInUse(
+                f"the link {wanted.name} exists but is of kind {link.kind or 'unknown'}, not a bridge: if Weave left "
+                f"it, run 'weave reset' (or 'ip link delete {wanted.name}'), or choose another name with --weave-bridge"
             )
         repairs = []
         if link.mtu != wanted.mtu:

@@ -10,8 +10,8 @@ from plait.mesh.events import ConnectionId
 from plait.mesh.links import Link
 from plait.mesh.name import PeerName
 from plait.mesh.routes import Routes
-from plait.overlay.sleeve import ipc
 from plait.overlay.sleeve import actions as sleeve
+from plait.overlay.sleeve import ipc
 from plait.overlay.sleeve.datagram import FRAGMENTATION_TEST_LENGTH, HEARTBEAT_LENGTH
 from plait.overlay.sleeve.session import HEARTBEAT_FEATURE, OUR_HEARTBEAT_MS, SleeveSession, agreed_heartbeat
 from plait.overlay.sleeve.supervisor import Pump

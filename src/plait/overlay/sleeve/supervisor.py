@@ -180,6 +180,8 @@ class Pump:
                 except OSError as error:
                     return f"the pump cannot be started ({error}): free memory or processes on this host"
             self._outbox.start_over()
+            if self._askers:
+                self._outbox.put(ipc.QueryStats())
             self._wake.set()
             async with asyncio.TaskGroup() as tasks:
                 last_words = tasks.create_task(_listen(process))
