@@ -1,11 +1,14 @@
 """`launch`, `daemon`, `stop`, `reset`: the life of the node on this host."""
 
+import errno
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +42,11 @@ def launch(ctx: click.Context, /, **options: Any) -> None:
     log = config.state_dir / LOG_NAME
     began_at, process = _start(log, list(_daemon_words(ctx)), config.password)
     _wait_until_ready(client, process, log, began_at)
-    click.echo(client.report()["Router"]["Name"])
+    report = client.report()
+    for problem in report["Plait"]["Problems"]:
+        cure = f"; cure: {problem['Cure']}" if problem["Cure"] else ""
+        click.echo(f"warning: {problem['What']}{cure}", err=True)
+    click.echo(report["Router"]["Name"])
 
 
 @click.command()
@@ -131,7 +138,9 @@ def _start(log: Path, words: list[str], password: bytes | None) -> tuple[int, "s
         environment[b"WEAVE_PASSWORD"] = password
     try:
         log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with log.open("ab") as output:
+        with log.open("ab", buffering=0) as output:
+            _write_first_line(output, words)
+            began_at = output.tell()
             process = subprocess.Popen(
                 [sys.executable, "-m", "plait", "daemon", *words],
                 stdin=subprocess.DEVNULL,
@@ -140,11 +149,19 @@ def _start(log: Path, words: list[str], password: bytes | None) -> tuple[int, "s
                 start_new_session=True,
                 env=environment,
             )
-            return output.tell(), process
+            return began_at, process
     except OSError as error:
         raise StateError(
             f"cannot write the log {log} ({error.strerror}): free the disk or choose another --state-dir"
         ) from error
+
+
+def _write_first_line(log: FileIO, words: list[str]) -> None:
+    """Begin a node's part of the log; also shows, before the node needs it, whether the disk takes another line."""
+    stamp = time.strftime("%Y-%m-%d %H:%M:%S,000")
+    line = f"{stamp} INFO plait: launching: plait daemon {shlex.join(words)}\n".encode(errors="surrogateescape")
+    if log.write(line) < len(line):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _wait_until_ready(client: Client, process: "subprocess.Popen[bytes]", log: Path, began_at: int) -> None:
