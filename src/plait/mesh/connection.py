@@ -58,6 +58,10 @@ class Connection:
         elif self._received >= _HEADER_BYTES:
             self._read_limit = self._handshake_limit
 
+    def ended(self) -> HandshakeError:
+        """Say why the other end most likely closed the connection before the handshake was over."""
+        return self._handshake.ended()
+
     def next_message(self) -> bytes | None:
         """Give the next complete message received, opened; None until one is there."""
         result = self._handshake.result

@@ -119,6 +119,28 @@ class Handshake:
             return self._start_features()
         return b""
 
+    def ended(self) -> HandshakeError:
+        """Say why the other end, which need not tell, most likely closed the connection at this step.
+
+        A Weave peer that reads our flag before it has written its own closes without writing it.
+        """
+        match self._step:
+            case _Step.HEADER:
+                return NotAPeer(
+                    "the other end closed the connection within its first bytes: check the address and the port"
+                )
+            case _Step.FLAG:
+                return PasswordMismatch(
+                    f"the peer closed the connection when it heard that this node has {'a' if self._password else 'no'} "
+                    "password: most likely it differs in this; launch both with the same WEAVE_PASSWORD"
+                )
+        if self._password is not None:
+            return WrongPassword(
+                "the peer closed the connection when it was to prove its password: most likely it has another one "
+                "than this node; launch both with the same WEAVE_PASSWORD"
+            )
+        return HandshakeError("the peer closed the connection during the handshake: its log says why")
+
     def _has_header(self) -> bool:
         received = bytes(self._buffer[:_HEADER_BYTES])
         if received[: len(MAGIC)] != MAGIC[: len(received)]:

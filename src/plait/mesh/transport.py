@@ -319,7 +319,7 @@ async def _finish_handshake(reader: asyncio.StreamReader, wire: _Wire) -> Handsh
             await _receive(reader, wire)
     except ConnectionError as error:
         if wire.core.has_heard:
-            raise
+            raise wire.core.ended() from error
         raise _NothingSaid("the other end closed the connection without a word") from error
     finally:
         _flush(wire)

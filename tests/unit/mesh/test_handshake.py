@@ -249,6 +249,26 @@ def test_sentences_say_what_to_do() -> None:
     assert "speaks versions 3 to 9 of the mesh protocol" in refusal(acceptor(), b"weave\x03\x09")
 
 
+@pytest.mark.parametrize(
+    ("password", "heard", "kind", "words"),
+    [
+        (b"", b"weave", NotAPeer, "within its first bytes"),
+        (b"pw", b"weave\x01\x02", PasswordMismatch, "heard that this node has a password"),
+        (b"", b"weave\x01\x02", PasswordMismatch, "heard that this node has no password"),
+        (b"pw", b"weave\x01\x02\x01" + crypto.public_key(b"x" * 32), WrongPassword, "another one"),
+        (b"", b"weave\x01\x02\x00", HandshakeError, "its log says why"),
+    ],
+)
+def test_a_peer_that_closes_without_a_reason(
+    password: bytes, heard: bytes, kind: type[HandshakeError], words: str
+) -> None:
+    handshake = acceptor(password)
+    handshake.start()
+    handshake.receive(heard)
+    assert type(handshake.ended()) is kind
+    assert words in str(handshake.ended())
+
+
 def test_a_stranger_is_known_by_its_first_byte() -> None:
     assert "no Weave or plait peer" in refusal(acceptor(), b"G")
 
