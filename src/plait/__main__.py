@@ -1,5 +1,10 @@
 """`python -m plait`."""
 
-from plait.cli.main import main
+import sys
 
-main()
+try:
+    from plait.cli.main import main
+
+    main()
+except KeyboardInterrupt:  # while modules are being read
+    sys.exit(130)

@@ -21,6 +21,10 @@ DETAIL_HEADER = "X-Plait-Detail"
 EXIT_CODE_HEADER = "X-Plait-Exit-Code"
 
 
+class NotRunning(NodeUnreachable):
+    """There is no socket, or nobody listens at it."""
+
+
 class Refused(PlaitError):
     """The node answered with an error; carries the node's exit code."""
 
@@ -60,7 +64,7 @@ class Client:
                 print(f"warning: {remark}", file=sys.stderr)
             return Answer(response.status, text, response.headers.get(DETAIL_HEADER, ""), dict(response.headers))
         except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError) as error:
-            raise NodeUnreachable(
+            raise NotRunning(
                 f"plait is not running here; start it with 'plait launch' (looked for a node at {self._path})"
             ) from error
         except PermissionError as error:

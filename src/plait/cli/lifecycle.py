@@ -1,33 +1,34 @@
 """`launch`, `daemon`, `stop`, `reset`: the life of the node on this host."""
 
-import errno
 import os
-import shlex
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from io import FileIO
 from pathlib import Path
 from typing import Any
 
 import click
 
-from plait.api.client import Client
+from plait.api.client import Client, NotRunning
 from plait.cli.options import make_config, node_options, run_dir_option, state_dir_option
+from plait.cli.verb import NodeVerb, Verb
 from plait.errors import AlreadyRunning, NodeUnreachable, PermissionNeeded, PlaitError, StateError
+from plait.paths import LOG_NAME, PID_NAME
 
-LOG_NAME = "plait.log"
-PID_NAME = "plait.pid"
 # A node starts in well under a second; a host that swaps may need far longer.
 LAUNCH_PATIENCE = 30.0
 # Docker's grace for a container, which is what Weave's stop gave.
 STOP_PATIENCE = 10.0
+# Reset takes interfaces from containers one by one.
+RESET_PATIENCE = 60.0
+# A log that is longer when a node is launched is put aside (one such log is kept).
+MAX_LOG_BYTES = 16 * 1024 * 1024
 _POLL_INTERVAL = 0.02
 
 
-@click.command()
+@click.command(cls=NodeVerb, short_help="Start the node of this host and call peers.")
 @node_options
 @click.argument("peers", nargs=-1)
 @click.pass_context
@@ -36,46 +37,50 @@ def launch(ctx: click.Context, /, **options: Any) -> None:
     config = make_config(options)
     if os.geteuid() != 0:
         raise PermissionNeeded("plait must be run as root: it makes network links; use sudo")
-    client = Client(config.run_dir)
+    client = Client(config.run_dir, STOP_PATIENCE)
     if _is_running(client):
         raise AlreadyRunning("plait is already running; you can stop it with 'plait stop'.")
     log = config.state_dir / LOG_NAME
     began_at, process = _start(log, list(_daemon_words(ctx)), config.password)
-    _wait_until_ready(client, process, log, began_at)
-    report = client.report()
-    for problem in report["Plait"]["Problems"]:
-        cure = f"; cure: {problem['Cure']}" if problem["Cure"] else ""
-        click.echo(f"warning: {problem['What']}{cure}", err=True)
-    click.echo(report["Router"]["Name"])
+    try:
+        _wait_until_ready(client, process, log, began_at)
+    except KeyboardInterrupt:
+        click.echo(f"the node (pid {process.pid}) goes on starting; 'plait stop' ends it", err=True)
+        raise
+    click.echo(client.report()["Router"]["Name"])
 
 
-@click.command()
+@click.command(cls=NodeVerb, short_help="Be the node, in the foreground.")
 @node_options
 @click.argument("peers", nargs=-1)
 def daemon(**options: Any) -> int:
     """Be the node, in the foreground, with the log on standard error: for systemd and containers."""
+    config = make_config(options)
     from plait.node import run
 
-    return run(make_config(options))
+    return run(config)
 
 
-@click.command()
+@click.command(cls=Verb, short_help="Stop the node; containers keep their interfaces.")
 @run_dir_option
 def stop(run_dir: Path) -> None:
     """Stop the node; interfaces, addresses and what is kept on disk stay."""
     pid = _pid(run_dir)
     try:
-        Client(run_dir).call("stop", reset=False)
-    except NodeUnreachable as error:
+        Client(run_dir, STOP_PATIENCE).call("stop", reset=False)
+    except NotRunning as error:
         if pid is None:
             click.echo(str(error), err=True)
             return
-        os.kill(pid, signal.SIGTERM)
-    if pid is not None:
-        _wait_until_gone(pid)
+        _kill(pid, signal.SIGTERM)
+    except NodeUnreachable:
+        if pid is None:
+            raise
+        _kill(pid, signal.SIGTERM)
+    _wait_until_gone(run_dir, pid, STOP_PATIENCE)
 
 
-@click.command()
+@click.command(cls=Verb, short_help="Stop the node and remove all that it made.")
 @click.option("--force", is_flag=True, help="Also when the node does not answer: kill it.")
 @click.option("--weave-bridge", default="weave", help="Name of the bridge (weave).")
 @run_dir_option
@@ -84,27 +89,33 @@ def reset(force: bool, weave_bridge: str, run_dir: Path, state_dir: Path) -> Non
     """Stop the node and remove every link, rule and file that it made, its name in the mesh too."""
     pid = _pid(run_dir)
     try:
-        Client(run_dir).call("stop", reset=True)
+        Client(run_dir, STOP_PATIENCE).call("stop", reset=True)
     except NodeUnreachable as error:
-        if pid is not None and not force:
-            raise PlaitError(f"the node (pid {pid}) does not answer: {error}; use 'plait reset --force'") from error
-        if pid is not None:
-            os.kill(pid, signal.SIGKILL)
-            _wait_until_gone(pid)
+        if pid is not None or not isinstance(error, NotRunning):
+            _end_by_force(run_dir, pid, error, force)
         _reset_here(weave_bridge, run_dir, state_dir)
-        return
-    if pid is not None:
-        _wait_until_gone(pid)
+    else:
+        _wait_until_gone(run_dir, pid, RESET_PATIENCE)
 
 
 VERBS = (launch, daemon, stop, reset)
+
+
+def _end_by_force(run_dir: Path, pid: int | None, error: NodeUnreachable, force: bool) -> None:
+    """End a node that does not answer, if that is wanted; raises PlaitError if not, or if nobody knows its process."""
+    if not force or pid is None:
+        node = "the node" if pid is None else f"the node (pid {pid})"
+        cure = "'plait reset --force' kills it" if pid is not None else "end its process, then reset again"
+        raise PlaitError(f"{node} does not do as it is told: {error}; {cure}") from error
+    _kill(pid, signal.SIGKILL)
+    _wait_until_gone(run_dir, pid, STOP_PATIENCE)
 
 
 def _reset_here(bridge: str, run_dir: Path, state_dir: Path) -> None:
     from plait.config import Config
     from plait.startup import reset_host
 
-    for trouble in reset_host(Config(bridge=bridge, run_dir=run_dir, state_dir=state_dir)):
+    for trouble in reset_host(Config(bridge=bridge, run_dir=run_dir.absolute(), state_dir=state_dir.absolute())):
         click.echo(trouble, err=True)
     (run_dir / PID_NAME).unlink(missing_ok=True)
 
@@ -112,8 +123,10 @@ def _reset_here(bridge: str, run_dir: Path, state_dir: Path) -> None:
 def _is_running(client: Client) -> bool:
     try:
         client.request("GET", "/status")
-    except NodeUnreachable:
+    except NotRunning:
         return False
+    except NodeUnreachable:
+        pass  # somebody is there, and busy or ending
     return True
 
 
@@ -121,12 +134,13 @@ def _daemon_words(ctx: click.Context) -> Iterator[str]:
     """The words of `plait daemon` that mean what was said to `plait launch`; the password is none of them."""
     for parameter in ctx.command.params:
         value = ctx.params[str(parameter.name)]
-        if not isinstance(parameter, click.Option) or parameter.name == "password" or value is None:
+        if not isinstance(parameter, click.Option) or parameter.name in ("password", "password_file") or value is None:
             continue
         if parameter.is_flag:
             yield from [parameter.opts[0]] if value else []
         else:
-            yield f"{parameter.opts[0]}={value}"
+            # The daemon's own directory is the root.
+            yield f"{parameter.opts[0]}={value.absolute() if isinstance(value, Path) else value}"
     yield from ("--", *ctx.params["peers"])
 
 
@@ -138,30 +152,25 @@ def _start(log: Path, words: list[str], password: bytes | None) -> tuple[int, "s
         environment[b"WEAVE_PASSWORD"] = password
     try:
         log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with log.open("ab", buffering=0) as output:
-            _write_first_line(output, words)
+        if log.exists() and log.stat().st_size > MAX_LOG_BYTES:
+            log.replace(f"{log}.1")
+        with log.open("ab") as output:
             began_at = output.tell()
             process = subprocess.Popen(
-                [sys.executable, "-m", "plait", "daemon", *words],
+                # -P: a root's program takes no modules from the directory it happens to be in.
+                [sys.executable, "-P", "-m", "plait", "daemon", *words],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
+                cwd="/",
                 env=environment,
             )
-            return began_at, process
+        return began_at, process
     except OSError as error:
         raise StateError(
             f"cannot write the log {log} ({error.strerror}): free the disk or choose another --state-dir"
         ) from error
-
-
-def _write_first_line(log: FileIO, words: list[str]) -> None:
-    """Begin a node's part of the log; also shows, before the node needs it, whether the disk takes another line."""
-    stamp = time.strftime("%Y-%m-%d %H:%M:%S,000")
-    line = f"{stamp} INFO plait: launching: plait daemon {shlex.join(words)}\n".encode(errors="surrogateescape")
-    if log.write(line) < len(line):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _wait_until_ready(client: Client, process: "subprocess.Popen[bytes]", log: Path, began_at: int) -> None:
@@ -184,34 +193,61 @@ def _wait_until_ready(client: Client, process: "subprocess.Popen[bytes]", log: P
 def _last_words(log: Path, began_at: int) -> str:
     """The sentence with which a node ended, from its log."""
     try:
-        text = log.read_bytes()[began_at:].decode(errors="replace")
+        with log.open("rb") as file:
+            file.seek(began_at)
+            lines = [line for line in file.read(MAX_LOG_BYTES).decode(errors="replace").splitlines() if line]
     except OSError:
-        text = ""
-    errors = [line.partition(": ")[2] for line in text.splitlines() if " ERROR " in line or " CRITICAL " in line]
-    lines = [line for line in text.splitlines() if line]
-    return (errors or lines or [f"the node ended without a word: see {log}"])[-1]
+        lines = []
+    for line in reversed(lines):
+        level, sentence = _level_and_sentence(line)
+        if level == "ERROR":
+            return sentence
+        if level == "CRITICAL":
+            return f"{sentence} (in {log})"
+    return lines[-1] if lines else f"the node ended without a word: see {log}"
+
+
+def _level_and_sentence(line: str) -> tuple[str, str]:
+    """What a line of the log says (plait.logs), if it is about an error."""
+    for level in ("ERROR", "CRITICAL"):
+        _, found, rest = line.partition(f" {level} ")
+        if found:
+            return level, rest.partition(": ")[2]
+    return "", line
 
 
 def _pid(run_dir: Path) -> int | None:
-    """The process of the node, if the pid file names one that is ours."""
+    """The process of the node, if the pid file names one that is a node."""
     try:
         pid = int((run_dir / PID_NAME).read_text())
-        command = Path("/proc", str(pid), "cmdline").read_bytes()
+        words = Path("/proc", str(pid), "cmdline").read_bytes().split(b"\0")
     except (OSError, ValueError):
         return None
-    return pid if b"plait" in command else None
+    names = {os.path.basename(word) for word in words}
+    return pid if pid > 1 and b"daemon" in words and names & {b"plait", b"weave"} and not _has_ended(pid) else None
 
 
-def _wait_until_gone(pid: int) -> None:
-    deadline = time.monotonic() + STOP_PATIENCE
-    while Path("/proc", str(pid)).exists() and not _is_zombie(pid):
+def _kill(pid: int, signum: signal.Signals) -> None:
+    try:
+        os.kill(pid, signum)
+    except ProcessLookupError:
+        pass  # it was faster
+    except PermissionError as error:
+        raise PermissionNeeded(f"the node (pid {pid}) is not yours to end: use sudo") from error
+
+
+def _wait_until_gone(run_dir: Path, pid: int | None, patience: float) -> None:
+    """Wait until the process has ended or, if that is not known, nobody answers; raises PlaitError."""
+    deadline = time.monotonic() + patience
+    while _is_running(Client(run_dir, patience)) if pid is None else not _has_ended(pid):
         if time.monotonic() > deadline:
-            raise PlaitError(f"the node (pid {pid}) has not ended after {STOP_PATIENCE:.0f} s: 'kill -9 {pid}' ends it")
+            who, cure = ("", "end its process") if pid is None else (f" (pid {pid})", f"'kill -9 {pid}' ends it")
+            raise PlaitError(f"the node{who} has not ended after {patience:.0f} s: {cure}")
         time.sleep(_POLL_INTERVAL)
 
 
-def _is_zombie(pid: int) -> bool:
-    """True for a process that has ended but whose parent has not looked (a launch in the same process)."""
+def _has_ended(pid: int) -> bool:
+    """True for a process that has ended, also if its parent has not looked."""
     try:
         return Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:

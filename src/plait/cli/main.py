@@ -1,14 +1,18 @@
 """The program `plait` (and `weave`): finds the verb, and turns every error into one sentence and an exit code."""
 
+import os
 import sys
-from typing import Any
+import traceback
+from pathlib import Path
+from typing import Any, NoReturn
 
 import click
 
 from plait.cli import lifecycle, peering, plumbing, show
-from plait.cli.options import refuse_unknown_flags
-from plait.errors import NotFound, PlaitError
+from plait.errors import PlaitError
 
+# What a shell says of a program that ended by Ctrl-C: 128 + SIGINT.
+_INTERRUPTED = 130
 REMOVED = {"run", "start", "restart"} | {
     f"{verb}-{what}" for verb in ("launch", "stop") for what in ("plugin", "proxy", "router")
 }
@@ -29,30 +33,40 @@ NOT_YET = {
 class _Verbs(click.Group):
     """Verbs with Weave's answers for words that are none."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Usage goes to standard error; Weave's `--local` changes nothing here."""
+        if args[:1] == ["--local"]:
+            args = args[1:]
+        if not args:
+            self._usage(ctx, 1)
+        if args[0] in ("help", "--help"):
+            if args[1:2] and args[1] in self.commands:
+                args = [args[1], "--help"]
+            else:
+                self._usage(ctx, 0)
+        if args[0] == "--version":
+            args = ["version", *args[1:]]
+        return super().parse_args(ctx, args)
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Give the verb; raises UsageError for a word that is none."""
+        """Give the verb; raises PlaitError for one that was or will be."""
         word = args[0]
         if word in REMOVED:
             raise PlaitError(
-                f"The '{word}' command has been removed as of Weave 2.0.\nPlease use launch and attach instead."
+                f"'{word}' went away with Weave 2.0.\nUse 'launch' for the node and 'attach' for containers."
             )
         if word in NOT_YET:
             raise PlaitError(f"'{word}' needs {NOT_YET[word]}, which this version of plait does not have")
-        if self.get_command(ctx, word) is None:
-            click.echo(f"Unknown weave command '{word}'", err=True)
-            click.echo(self.get_help(ctx), err=True)
-            ctx.exit(1)
+        if word not in self.commands:
+            click.echo(f"Unknown {ctx.info_name} command '{word}'", err=True)
+            self._usage(ctx, 1)
         return super().resolve_command(ctx, args)
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """`help` and no word at all print the usage to standard error, as Weave does; `--local` is accepted."""
-        args = [word for word in args if word != "--local"]
-        if not args or args[0] == "help":
-            click.echo(self.get_help(ctx), err=True)
-            ctx.exit(0 if args else 1)
-        return super().parse_args(ctx, args)
+    def _usage(self, ctx: click.Context, exit_code: int) -> NoReturn:
+        click.echo(self.get_help(ctx), err=True)
+        ctx.exit(exit_code)
 
 
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["--help"]})
@@ -64,32 +78,50 @@ for _verb in (*lifecycle.VERBS, *peering.VERBS, *plumbing.VERBS, *show.VERBS):
     cli.add_command(_verb)
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Run one command and exit."""
-    sys.exit(run(sys.argv[1:] if argv is None else argv))
+def main() -> NoReturn:
+    """Run the command of `sys.argv` and exit."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # not if it is closed, or somebody's own
+            stream.reconfigure(errors="backslashreplace")
+    sys.exit(run(sys.argv[1:], Path(sys.argv[0]).name))
 
 
-def run(argv: list[str]) -> int:
-    """Run one command; gives the exit code."""
+def run(argv: list[str], program: str = "plait") -> int:
+    """Run one command; gives the exit code. `program` is what it was called as."""
     try:
-        refuse_unknown_flags(tuple(argv))
-        result: Any = cli.main(args=argv, prog_name="plait", standalone_mode=False)
+        name = "weave" if program == "weave" else "plait"
+        result: Any = cli.main(args=argv, prog_name=name, standalone_mode=False)
         return result if isinstance(result, int) else 0
-    except click.exceptions.Exit as end:
-        return end.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return _INTERRUPTED
     except click.ClickException as error:
         error.show()
         return 1
-    except (click.Abort, KeyboardInterrupt):
-        return 130
-    except BrokenPipeError:
-        # Whoever read our output has seen enough; keep the interpreter from complaining about the lost rest.
-        sys.stderr.close()
-        return 141
-    except NotFound as error:
+    except PlaitError as error:
         if str(error):
             click.echo(str(error), err=True)
         return error.exit_code
-    except PlaitError as error:
-        click.echo(str(error), err=True)
-        return error.exit_code
+    except OSError as error:
+        _discard_output()
+        click.echo(f"the system refused something ({error}); free what it lacks and try again", err=True)
+        return 1
+    except Exception as error:
+        return _defect(error)
+
+
+def _defect(error: Exception) -> int:
+    """Say what a developer needs to know, in one line unless more is asked for."""
+    if os.environ.get("PLAIT_DEBUG"):
+        traceback.print_exception(error)
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    click.echo(
+        f"plait met a defect of its own ({type(error).__name__}: {error}, {Path(where.filename).name}:{where.lineno}); "
+        "please report it with what PLAIT_DEBUG=1 adds",
+        err=True,
+    )
+    return 1
+
+
+def _discard_output() -> None:
+    """Keep the interpreter from trying, and complaining, once more when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

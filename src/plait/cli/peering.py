@@ -6,9 +6,10 @@ import click
 
 from plait.api.client import Client
 from plait.cli.options import run_dir_option
+from plait.cli.verb import Verb
 
 
-@click.command()
+@click.command(cls=Verb, short_help="Call these peers as well (or instead).")
 @click.option("--replace", is_flag=True, help="Forget all other targets.")
 @click.argument("peers", nargs=-1, required=True)
 @run_dir_option
@@ -18,7 +19,7 @@ def connect(replace: bool, peers: tuple[str, ...], run_dir: Path) -> None:
     Client(run_dir).form("/connect", fields)
 
 
-@click.command()
+@click.command(cls=Verb, short_help="Call these peers no longer.")
 @click.argument("peers", nargs=-1, required=True)
 @run_dir_option
 def forget(peers: tuple[str, ...], run_dir: Path) -> None:

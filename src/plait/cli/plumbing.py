@@ -8,12 +8,30 @@ import click
 
 from plait.api.client import Client
 from plait.cli.options import json_option, run_dir_option
+from plait.cli.verb import Verb
 from plait.errors import NotFound, PlaitError, UsageError
 
 # Weave's own loose pattern: the first word that does not match ends the list of addresses (spec cli, section 3).
 _V4 = re.compile(r"(?:(?:ip|net):)?\d{1,3}(?:\.\d{1,3}){3}/\d{1,2}\Z")
 _V6 = re.compile(r"(?:ip:)?[0-9a-fA-F:]*:[0-9a-fA-F:.]*/\d{1,3}\Z")
-_NO_ALLOCATOR = "IP address allocation must be enabled to use 'net:'"
+# Weave's sentence when the allocator is off, and what that means here.
+_NO_ALLOCATOR = (
+    "IP address allocation must be enabled to use 'net:'\n"
+    "this version of plait does not choose addresses: name one with its length, like 10.2.1.1/24"
+)
+# Weave's options of these verbs that are about DNS.
+_OF_DNS = ("--rewrite-hosts", "--add-host", "-h")
+
+
+class _AddressVerb(Verb):
+    """A verb with addresses: says of Weave's DNS options what they are, rather than that they are typos."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the words; raises UsageError for options about DNS."""
+        for number, word in enumerate(args, start=1):
+            if word.partition("=")[0] in _OF_DNS and (word != "-h" or number < len(args)):
+                raise UsageError(f"{word} is about DNS, which this version of plait does not have; leave it out")
+        return super().parse_args(ctx, args)
 
 
 def split_words(words: tuple[str, ...]) -> tuple[list[str], tuple[str, ...]]:
@@ -26,7 +44,7 @@ def split_words(words: tuple[str, ...]) -> tuple[list[str], tuple[str, ...]]:
     return [word.removeprefix("ip:") for word in words[:count]], words[count:]
 
 
-@click.command()
+@click.command(cls=_AddressVerb, short_help="Give a container addresses on the network.")
 @click.argument("words", nargs=-1, required=True, metavar="ADDR/LEN ... CONTAINER")
 @click.option("--no-multicast-route", is_flag=True, help="Do not route multicast over the network.")
 @click.option("--without-dns", is_flag=True, help="Register no name; this version never does.")
@@ -40,7 +58,7 @@ def attach(words: tuple[str, ...], no_multicast_route: bool, without_dns: bool, 
     _print_addresses(answer["addresses"], as_json)
 
 
-@click.command()
+@click.command(cls=_AddressVerb, short_help="Take addresses from a container.")
 @click.argument("words", nargs=-1, required=True, metavar="[ADDR/LEN ...] CONTAINER")
 @json_option
 @run_dir_option
@@ -51,8 +69,8 @@ def detach(words: tuple[str, ...], as_json: bool, run_dir: Path) -> None:
     _print_addresses(Client(run_dir).call("detach", container=container, cidrs=cidrs)["addresses"], as_json)
 
 
-@click.command()
-@click.argument("words", nargs=-1, required=True, metavar="ADDR/LEN ...")
+@click.command(cls=_AddressVerb, short_help="Give this host addresses on the network.")
+@click.argument("words", nargs=-1, metavar="ADDR/LEN ...")
 @click.option("--without-masquerade", is_flag=True, help="Do not translate addresses between the network and others.")
 @json_option
 @run_dir_option
@@ -64,7 +82,7 @@ def expose(words: tuple[str, ...], without_masquerade: bool, as_json: bool, run_
     _print_addresses(answer["addresses"], as_json)
 
 
-@click.command()
+@click.command(cls=_AddressVerb, short_help="Take addresses from this host.")
 @click.argument("words", nargs=-1, metavar="[ADDR/LEN ...]")
 @json_option
 @run_dir_option
@@ -82,25 +100,29 @@ def _one_container(words: tuple[str, ...]) -> tuple[list[str], str]:
     cidrs, rest = split_words(words)
     if len(rest) != 1:
         found = " ".join(rest) or "none"
-        raise UsageError(f"one container must follow the addresses (like 10.2.1.1/24), found: {found}")
+        raise _usage_error(f"one container must follow the addresses (like 10.2.1.1/24), found: {found}")
     return cidrs, rest[0]
 
 
 def _only_addresses(words: tuple[str, ...]) -> list[str]:
     cidrs, rest = split_words(words)
     if rest:
-        raise UsageError(f"{rest[0]!r} is not an address like 10.2.1.1/24")
+        raise _usage_error(f"{rest[0]!r} is not an address like 10.2.1.1/24")
     return cidrs
 
 
+def _usage_error(sentence: str) -> click.UsageError:
+    return click.UsageError(sentence, click.get_current_context())
+
+
 def _require_explicit(cidrs: list[str]) -> None:
-    if any(cidr.startswith("net:") for cidr in cidrs):
+    """No address at all means `net:default` to Weave."""
+    if not cidrs or any(cidr.startswith("net:") for cidr in cidrs):
         raise PlaitError(_NO_ALLOCATOR)
-    if not cidrs:
-        raise UsageError("addresses are not chosen by themselves in this version: give one, like 10.2.1.1/24")
 
 
 def _refuse_net(cidrs: list[str]) -> None:
+    """Weave's end without a word (404 of the allocator)."""
     if any(cidr.startswith("net:") for cidr in cidrs):
         raise NotFound("")
 

@@ -8,15 +8,18 @@ from typing import Any
 import click
 
 from plait import __version__
-from plait.api.client import Client
+from plait.api.client import Client, NotRunning
 from plait.cli.options import json_option, run_dir_option
-from plait.errors import NodeUnreachable, PlaitError
+from plait.cli.verb import Verb
+from plait.errors import NodeUnreachable, PlaitError, UsageError
 
 _SUBS = ("targets", "connections", "peers")
+# The program's own version is worth more than a long wait for the node's, seconds.
+_VERSION_PATIENCE = 3.0
 _NOT_HERE = {"dns": "DNS", "ipam": "automatic addresses"}
 
 
-@click.command()
+@click.command(cls=Verb, short_help="Show the node, its connections and what is wrong.")
 @click.argument("sub", required=False)
 @json_option
 @run_dir_option
@@ -25,7 +28,8 @@ def status(sub: str | None, as_json: bool, run_dir: Path) -> None:
     if sub in _NOT_HERE:
         raise PlaitError(f"'status {sub}' needs {_NOT_HERE[sub]}, which this version of plait does not have")
     if sub is not None and sub not in _SUBS:
-        raise PlaitError(f"Invalid 'weave status' sub-command: {sub}\nusage: plait status [{'|'.join(_SUBS)}]")
+        usage = f"Usage: plait status [--json] [{'|'.join(_SUBS)}]"
+        raise UsageError(f"Invalid 'weave status' sub-command: {sub}\n{usage}")
     client = Client(run_dir)
     try:
         if as_json:
@@ -35,8 +39,9 @@ def status(sub: str | None, as_json: bool, run_dir: Path) -> None:
         else:
             click.echo(client.text(f"/status/{sub}"), nl=False)
     except NodeUnreachable as error:
-        # Scripts for Weave look for its first sentence and for exit code 1 here.
-        raise PlaitError(f"weave container is not present. Have you launched it?\n{error}") from error
+        # Scripts for Weave look for its sentence and for exit code 1 here.
+        weave = "weave container is not present. Have you launched it?\n" if isinstance(error, NotRunning) else ""
+        raise PlaitError(f"{weave}{error}") from error
 
 
 def _part(report: dict[str, Any], sub: str | None) -> Any:
@@ -46,7 +51,7 @@ def _part(report: dict[str, Any], sub: str | None) -> Any:
     return report if sub is None else report["Router"][parts[sub]]
 
 
-@click.command()
+@click.command(cls=Verb, short_help="List interfaces on the network.")
 @click.argument("idents", nargs=-1)
 @json_option
 @run_dir_option
@@ -63,7 +68,7 @@ def ps(idents: tuple[str, ...], as_json: bool, run_dir: Path) -> None:
         click.echo()
 
 
-@click.command()
+@click.command(cls=Verb, short_help="Print everything the node knows.")
 @click.option("-f", "--format", "template", help="A Go template, evaluated over the report.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON (the default).")
 @run_dir_option
@@ -71,25 +76,28 @@ def report(template: str | None, as_json: bool, run_dir: Path) -> None:
     """Print everything the node knows."""
     client = Client(run_dir)
     if template is None:
-        click.echo(json.dumps(client.report(), indent=4))
+        click.echo(client.report_text())
     else:
         click.echo(client.text("/report?" + urllib.parse.urlencode({"format": template})), nl=False)
 
 
-@click.command()
+@click.command(cls=Verb, short_help="Print versions.")
 @json_option
 @run_dir_option
 def version(as_json: bool, run_dir: Path) -> None:
     """Print the version of this program and of the node that runs."""
+    running, obstacle = None, ""
     try:
-        running: str | None = str(Client(run_dir).report()["Version"])
-    except PlaitError:
-        running = None
+        running = str(Client(run_dir, _VERSION_PATIENCE).report()["Version"])
+    except NotRunning:
+        obstacle = "not running"
+    except PlaitError as error:
+        obstacle = str(error)
     if as_json:
         click.echo(json.dumps({"plait": __version__, "node": running}))
         return
     click.echo(f"plait {__version__}")
-    click.echo(f"node {running}" if running else "node: not running")
+    click.echo(f"node {running}" if running else f"node: {obstacle}")
 
 
 VERBS = (status, ps, report, version)

@@ -26,8 +26,9 @@ def answering(run_dir: Path, answer: bytes) -> Iterator[None]:
 
     def serve_one() -> None:
         connection, _ = listener.accept()
-        with connection:
-            connection.recv(65536)
+        with connection, connection.makefile("rb") as request:
+            head = b"".join(iter(request.readline, b"\r\n")).lower()
+            request.read(int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0] or 0))
             connection.sendall(answer)
 
     with socket.socket(socket.AF_UNIX) as listener:

@@ -1,0 +1,264 @@
+"""The verbs against a real server around a node in memory."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from golden import document
+from plait import __version__
+from plait.cli.main import run
+from plait.config import Config
+from unit.api.nodes import MemoryNode, directory, serving
+
+
+@dataclass(frozen=True)
+class Ended:
+    code: int
+    out: str
+    err: str
+
+
+Plait = Callable[..., Ended]
+
+
+@pytest.fixture
+def run_dir(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    with directory() as path:
+        monkeypatch.setenv("PLAIT_RUN_DIR", str(path))
+        monkeypatch.setenv("PLAIT_STATE_DIR", str(path / "state"))
+        yield path
+
+
+@pytest.fixture
+def plait(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> Plait:
+    def call(*words: str) -> Ended:
+        code = run(list(words))
+        captured = capsys.readouterr()
+        return Ended(code, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def node(run_dir: Path) -> Iterator[MemoryNode]:
+    service = MemoryNode()
+    with serving(service, Config(run_dir=run_dir, http_addr="", status_addr="")):
+        yield service
+
+
+def test_status_has_an_empty_line_before_and_after(plait: Plait, node: MemoryNode) -> None:
+    ended = plait("status")
+    lines = ended.out.split("\n")
+    assert (ended.code, ended.err) == (0, "")
+    assert (lines[0], lines[-2], lines[-1]) == ("", "", "")
+    assert lines[1] == "        Version: unreleased (version check update disabled)"
+
+
+def test_subs_of_status_are_the_bodies_as_they_are(plait: Plait, node: MemoryNode) -> None:
+    texts = document("mesh/live/status_samples.json")["nodes"]["node2"]["text"]
+    for sub in ("targets", "connections"):
+        ended = plait("status", sub)
+        assert (ended.code, ended.out) == (0, texts[f"/status/{sub}"])
+    assert plait("status", "peers").out.count("\n") == 9
+
+
+def test_status_in_json(plait: Plait, node: MemoryNode) -> None:
+    whole = json.loads(plait("status", "--json").out)
+    assert whole == json.loads(plait("report").out) == json.loads(plait("report", "--json").out)
+    assert json.loads(plait("status", "targets", "--json").out) == whole["Router"]["Targets"]
+    assert json.loads(plait("status", "peers", "--json").out) == whole["Router"]["Peers"]
+    assert json.loads(plait("status", "--json", "connections").out) == {
+        "Connections": whole["Router"]["Connections"],
+        "Details": [],
+    }
+
+
+def test_status_of_a_node_that_is_not_ready_fails_with_the_body(plait: Plait, node: MemoryNode) -> None:
+    node.now = replace(node.now, ready=False)
+    ended = plait("status")
+    assert (ended.code, ended.out) == (1, "")
+    assert "Version: unreleased" in ended.err
+
+
+def test_status_of_nothing_is_what_scripts_look_for_and_what_people_need(plait: Plait) -> None:
+    ended = plait("status")
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err.splitlines()[0] == "weave container is not present. Have you launched it?"
+    assert "plait launch" in ended.err.splitlines()[1]
+
+
+def test_an_unknown_sub_is_named(plait: Plait, node: MemoryNode) -> None:
+    ended = plait("status", "nope")
+    assert ended.code == 1
+    assert ended.err.startswith("Invalid 'weave status' sub-command: nope\nUsage: ")
+
+
+@pytest.mark.parametrize("sub", ["dns", "ipam"])
+def test_a_sub_of_a_service_that_is_off_is_explained(plait: Plait, node: MemoryNode, sub: str) -> None:
+    ended = plait("status", sub)
+    assert (ended.code, ended.out) == (1, "")
+    assert "this version of plait does not have" in ended.err
+
+
+def test_report_is_printed_as_the_node_wrote_it(plait: Plait, node: MemoryNode) -> None:
+    assert plait("report").out.startswith('{\n    "Ready": true,\n')
+
+
+def test_a_format_is_evaluated_without_a_final_newline(plait: Plait, node: MemoryNode) -> None:
+    assert plait("report", "-f", "{{.Router.Name}}").out == "02:00:00:00:01:02"
+    assert plait("report", '--format={{range .Router.Targets}}{{.}}{{"\\n"}}{{end}}').out.split() == node.targets
+
+
+def test_errors_of_a_format_go_to_standard_error(plait: Plait, node: MemoryNode) -> None:
+    ended = plait("report", "-f", "{{")
+    assert (ended.code, ended.out, ended.err) == (1, "", "template: format:1: unclosed action\n")
+    ended = plait("report", "-f", "{{.Nope}}")
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err.startswith("error during template execution: template: format:1:")
+
+
+def test_connect_and_forget(plait: Plait, node: MemoryNode) -> None:
+    assert plait("connect", "--replace", "a", "b") == Ended(0, "", "")
+    assert plait("connect", "c:6784") == Ended(0, "", "")
+    assert plait("forget", "b", "stranger") == Ended(0, "", "")
+    assert node.targets == ["a", "c:6784"]
+    assert plait("connect", "bad1", "d", "bad2") == Ended(
+        1, "", "lookup bad1: no such host\nlookup bad2: no such host\n"
+    )
+    assert node.targets == ["a", "c:6784", "d"]
+
+
+@pytest.mark.parametrize("words", [["connect"], ["connect", "--replace"], ["forget"], ["attach"], ["detach"]])
+def test_missing_words_print_the_usage(plait: Plait, words: list[str]) -> None:
+    ended = plait(*words)
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err.startswith(f"Usage: plait {words[0]} ")
+
+
+def test_attach_prints_addresses_without_lengths(plait: Plait, node: MemoryNode) -> None:
+    ended = plait("attach", "10.2.1.1/24", "ip:10.2.2.1/24", "fd00::1/64", "c1")
+    assert ended == Ended(0, "10.2.1.1 10.2.2.1 fd00::1\n", "")
+    assert node.containers == {"c1": ["10.2.1.1/24", "10.2.2.1/24", "fd00::1/64"]}
+    assert node.multicast_route is True
+    ended = plait("attach", "--json", "--no-multicast-route", "--without-dns", "10.2.3.1/24", "c2")
+    assert (ended.code, json.loads(ended.out)) == (0, {"addresses": ["10.2.3.1"]})
+    assert node.multicast_route is False
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["attach", "c1"],
+        ["attach", "net:10.2.1.0/24", "c1"],
+        ["attach", "10.2.1.1/24", "net:default", "c1"],
+        ["expose"],
+        ["expose", "net:default"],
+    ],
+)
+def test_addresses_are_not_chosen(plait: Plait, node: MemoryNode, words: list[str]) -> None:
+    ended = plait(*words)
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err.splitlines()[0] == "IP address allocation must be enabled to use 'net:'"
+    assert "10.2.1.1/24" in ended.err.splitlines()[1]
+    assert (node.containers, node.exposed) == ({}, [])
+
+
+@pytest.mark.parametrize("words", [["detach", "net:10.2.1.0/24", "c1"], ["hide", "net:default"]])
+def test_taking_away_chosen_addresses_is_404_without_a_word(plait: Plait, node: MemoryNode, words: list[str]) -> None:
+    assert plait(*words) == Ended(4, "", "")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["attach", "10.2.1.1/24"],
+        ["attach", "10.2.1.1/24", "c1", "c2"],
+        ["attach", "c1", "10.2.1.1/24"],
+        ["detach", "10.2.1.1/24"],
+        ["expose", "10.2.1.1"],
+        ["hide", "10.2.1.1/24", "c1"],
+    ],
+)
+def test_words_in_the_wrong_place_print_the_usage(plait: Plait, node: MemoryNode, words: list[str]) -> None:
+    ended = plait(*words)
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err.startswith(f"Usage: plait {words[0]} ")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["attach", "10.2.1.1/24", "--rewrite-hosts", "c1"],
+        ["attach", "10.2.1.1/24", "--add-host=a:10.0.0.1", "c1"],
+        ["expose", "10.2.1.1/24", "-h", "host.weave.local"],
+    ],
+)
+def test_options_about_dns_are_refused_by_name(plait: Plait, node: MemoryNode, words: list[str]) -> None:
+    ended = plait(*words)
+    assert (ended.code, ended.out) == (1, "")
+    assert "is about DNS" in ended.err
+
+
+def test_detach(plait: Plait, node: MemoryNode) -> None:
+    node.containers = {"c1": ["10.2.1.1/24", "10.2.2.1/24"]}
+    assert plait("detach", "10.2.2.1/24", "c1") == Ended(0, "10.2.2.1\n", "")
+    assert plait("detach", "c1") == Ended(0, "10.2.1.1\n", "")
+    assert plait("detach", "c1") == Ended(4, "", "c1 is not attached\n")
+
+
+def test_expose_and_hide(plait: Plait, node: MemoryNode) -> None:
+    assert plait("expose", "10.2.1.1/24", "--without-masquerade") == Ended(0, "10.2.1.1\n", "")
+    assert node.masquerade is False
+    assert plait("expose", "10.2.2.1/24") == Ended(0, "10.2.2.1\n", "")
+    assert node.masquerade is True
+    assert plait("hide", "10.2.9.1/24") == Ended(0, "\n", "")
+    assert plait("hide", "--json") == Ended(0, '{"addresses": ["10.2.1.1", "10.2.2.1"]}\n', "")
+
+
+def test_the_nodes_errors_keep_sentence_and_exit_code(plait: Plait, node: MemoryNode) -> None:
+    node.containers = {"c1": ["10.2.1.1/24"]}
+    assert plait("attach", "10.2.1.1/24", "c2") == Ended(9, "", "10.2.1.1/24 is held by c1; choose another\n")
+    ended = plait("attach", "10.2.1.2/24", "gone")
+    assert ended == Ended(1, "", "unable to inspect container gone: No such container: gone\n")
+
+
+def test_ps(plait: Plait, node: MemoryNode) -> None:
+    ident = "ea67dbe0b491" + "0" * 52
+    node.containers = {ident: ["10.33.0.1/16", "10.2.1.5/24"], "other": []}
+    expected = [
+        "weave:expose 7a:00:00:00:00:01",
+        "ea67dbe0b491 ca:45:a0:6b:04:47 10.33.0.1/16 10.2.1.5/24",
+        "other ca:45:a0:6b:04:47",
+    ]
+    assert plait("ps").out.splitlines() == expected
+    assert plait("ps", "weave:allids").out.splitlines() == expected[1:]
+    assert plait("ps", "other", "nobody").out.splitlines() == expected[2:]
+    assert plait("ps", "nobody") == Ended(0, "\n", "")
+    assert json.loads(plait("ps", "other", "--json").out) == [
+        {"ident": "other", "mac": "ca:45:a0:6b:04:47", "cidrs": []}
+    ]
+
+
+def test_version(plait: Plait, node: MemoryNode) -> None:
+    assert plait("version") == Ended(0, f"plait {__version__}\nnode unreleased\n", "")
+    assert plait("--version").out == plait("version").out
+    assert json.loads(plait("version", "--json").out) == {"plait": __version__, "node": "unreleased"}
+
+
+def test_version_without_a_node(plait: Plait) -> None:
+    assert plait("version") == Ended(0, f"plait {__version__}\nnode: not running\n", "")
+    assert json.loads(plait("version", "--json").out) == {"plait": __version__, "node": None}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["connect", "a"], ["forget", "a"], ["attach", "10.2.1.1/24", "c"], ["detach", "c"], ["hide"], ["ps"], ["report"]],
+)
+def test_verbs_without_a_node_end_with_7(plait: Plait, words: list[str]) -> None:
+    ended = plait(*words)
+    assert (ended.code, ended.out) == (7, "")
+    assert "plait launch" in ended.err
