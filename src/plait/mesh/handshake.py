@@ -130,9 +130,10 @@ class Handshake:
                     "the other end closed the connection within its first bytes: check the address and the port"
                 )
             case _Step.FLAG:
+                ours = "a password" if self._password else "no password"
                 return PasswordMismatch(
-                    f"the peer closed the connection when it heard that this node has {'a' if self._password else 'no'} "
-                    "password: most likely it differs in this; launch both with the same WEAVE_PASSWORD"
+                    f"the peer closed the connection when it heard that this node has {ours}: "
+                    "most likely it differs in this; launch both with the same WEAVE_PASSWORD"
                 )
         if self._password is not None:
             return WrongPassword(
