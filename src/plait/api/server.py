@@ -1,12 +1,14 @@
 """The node's HTTP listeners: control (unix socket and loopback), status (read-only), metrics."""
 
 import errno
+import logging
 import os
 import socket
 import stat
 from pathlib import Path
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Middleware
 
 from plait.api.guard import refuse_foreign_pages
@@ -37,7 +39,9 @@ class ApiServer:
 
     async def listen(self, app: web.Application, listeners: list[tuple[str, str]]) -> None:
         """Serve at these flags' addresses (`ip:port` or absolute paths); raises PlaitError that names the flag."""
-        runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=_SHUTDOWN_TIMEOUT)
+        runner = web.AppRunner(
+            app, handle_signals=False, access_log=None, logger=_quiet_log(), shutdown_timeout=_SHUTDOWN_TIMEOUT
+        )
         await runner.setup()
         self._runners.append(runner)
         for flag, address in listeners:
@@ -97,6 +101,17 @@ def _application(table: list[web.RouteDef], *guards: Middleware) -> web.Applicat
 async def _listen_tcp(runner: web.AppRunner, address: str) -> None:
     host, port = split_listen_address(address)
     await web.TCPSite(runner, host or None, port, backlog=_BACKLOG).start()
+
+
+def _quiet_log() -> logging.Logger:
+    """A log for aiohttp without what strangers can fill it with: malformed requests, with a traceback each."""
+    log = logging.getLogger(f"{__name__}.http")
+    log.addFilter(_is_of_the_server)
+    return log
+
+
+def _is_of_the_server(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
 def _make_directory(path: Path) -> None:

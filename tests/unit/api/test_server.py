@@ -343,3 +343,17 @@ def test_a_defect_is_logged_and_answered(client: Client, node: MemoryNode, caplo
     assert "defect" in answer.body
     assert "boom" not in answer.body
     assert "boom" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "request_line", [b"dance", b"GET /status HTTP/9.9", b"GET /status HTTP/1.1\r\nnonsense", b"GET /" + b"x" * 20000]
+)
+def test_strangers_cannot_fill_the_log(
+    node: MemoryNode, base: Path, caplog: pytest.LogCaptureFixture, request_line: bytes
+) -> None:
+    with serving(node, config(base, status_addr=ANYWHERE)) as (_, status):
+        host, port = status.split(":")
+        with socket.create_connection((host, int(port)), timeout=10) as stranger:
+            stranger.sendall(request_line + b"\r\n\r\n")
+            assert b" 400 " in stranger.recv(65536).partition(b"\r\n")[0]
+    assert caplog.text == ""
