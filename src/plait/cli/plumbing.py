@@ -12,8 +12,8 @@ from plait.cli.verb import Verb
 from plait.errors import NotFound, PlaitError, UsageError
 
 # Weave's own loose pattern: the first word that does not match ends the list of addresses (spec cli, section 3).
-_V4 = re.compile(r"(?:(?:ip|net):)?\d{1,3}(?:\.\d{1,3}){3}/\d{1,2}\Z")
-_V6 = re.compile(r"(?:ip:)?[0-9a-fA-F:]*:[0-9a-fA-F:.]*/\d{1,3}\Z")
+_V4 = re.compile(r"(?:(?:ip|net):)?[0-9]{1,3}(?:\.[0-9]{1,3}){3}/[0-9]{1,2}\Z")
+_V6 = re.compile(r"(?:ip:)?[0-9a-fA-F:]*:[0-9a-fA-F:.]*/[0-9]{1,3}\Z")
 # Weave's sentence when the allocator is off, and what that means here.
 _NO_ALLOCATOR = (
     "IP address allocation must be enabled to use 'net:'\n"
