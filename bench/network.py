@@ -1,0 +1,114 @@
+"""Two hosts on a cable, a container on each, joined by the system under measurement; each host on its own core."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from bench import machine, plan
+from bench.systems import System
+from plait.errors import KernelLacks, PlaitError
+from plait.host import netns, sysctl
+from plait.testing.lab import Container, Host, Lab, Node, wait_until
+
+PREFIX_LENGTH = 12
+CONNECT_SECONDS = 20.0
+_PING_SECONDS = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """Traffic goes from `client`, on the first host, to `server`, on the second."""
+
+    name: str
+    lab: Lab
+    system: System
+    client: Container
+    server: Container
+
+    def namespaces(self) -> set[machine.NetnsId]:
+        """Give the namespaces in which its programs run."""
+        return namespaces([self.client, self.server, self.client.host, self.server.host])
+
+    def set_wire(self, wire: str) -> None:
+        """Choose whether the underlay passes 64 KB packets whole."""
+        self.lab.super_wire(wire == plan.SUPER)
+
+    def pin(self) -> None:
+        """Put packet reception on the hosts' cores; new devices need it anew."""
+        for container in (self.client, self.server):
+            for node in (container.host, container):
+                machine.receive_on(node, core_of(node))
+
+
+@contextmanager
+def connected(name: str, make: Callable[[], System]) -> Iterator[Network]:
+    """Build it with everything launched, attached and reachable, until the block ends."""
+    with Lab() as lab:
+        one, other = two_hosts(lab)
+        system = make()
+        client = join(system, one, [], 1)
+        server = join(system, other, [one], 2)
+        network = Network(name, lab, system, client, server)
+        network.pin()
+        wait_for_ping(client, server.ip)
+        for host in (one, other):
+            without_netfilter(host)
+        yield network
+
+
+def two_hosts(lab: Lab) -> tuple[Host, Host]:
+    """Make two hosts joined by a cable."""
+    one, other = lab.host("h1", on=[]), lab.host("h2", on=[])
+    lab.cable(one, other)
+    for host in (one, other):
+        without_netfilter(host)
+    return one, other
+
+
+def join(system: System, host: Host, peers: list[Host], number: int) -> Container:
+    """Launch the system on a host and attach a new container there."""
+    container = host.container(f"c{number}")
+    with machine.pinned(core_of(host)):
+        system.launch(host, peers)
+        system.attach(host, container, cidr(number))
+    return container
+
+
+def cidr(number: int) -> str:
+    """Give the address of container 1, 2, ... on the overlay."""
+    return f"10.32.0.{number}/{PREFIX_LENGTH}"
+
+
+def core_of(node: Node) -> int:
+    """Give the core of a host and its containers: host h1 has the first."""
+    host = node.host if isinstance(node, Container) else node
+    return machine.core_of(int(host.name.removeprefix("h")) - 1)
+
+
+def namespaces(nodes: list[Node]) -> set[machine.NetnsId]:
+    """Give the identities of the nodes' namespaces."""
+    return {netns.identity(node.path) for node in nodes}
+
+
+def wait_for_ping(source: Container, address: str) -> None:
+    """Ping until the first answer. Raise Unanswered."""
+    wait_until(
+        lambda: _pings(source, address), f"a first ping from {source.name} reaches {address}", timeout=CONNECT_SECONDS
+    )
+
+
+def without_netfilter(host: Host) -> None:
+    """Keep bridged packets out of IP firewall rules, for all systems alike."""
+    with host.entered():
+        for family in ("arptables", "iptables", "ip6tables"):
+            try:
+                sysctl.write(f"net.bridge.bridge-nf-call-{family}", "0")
+            except KernelLacks:  # br_netfilter is not loaded: nothing to keep out
+                return
+
+
+def _pings(source: Container, address: str) -> bool:
+    try:
+        return source.ping(address, count=1, timeout=_PING_SECONDS).ok
+    except PlaitError:  # the interface is not there yet
+        return False
