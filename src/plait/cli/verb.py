@@ -1,5 +1,8 @@
 """What all verbs have in common: usage goes to standard error, and verbs that make a node end with Weave's code 125."""
 
+import itertools
+from collections.abc import Iterator
+
 import click
 
 from plait.errors import ConfigError
@@ -17,6 +20,8 @@ _NOT_YET = {
     "a service for finding peers": "token peer-discovery-url advertise-address",
 }
 NOT_YET = {f"--{flag}": what for what, flags in _NOT_YET.items() for flag in flags.split()}
+# What Go's strconv.ParseBool takes.
+_TRUE, _FALSE = ("1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE", "false", "False")
 
 
 class Verb(click.Command):
@@ -32,6 +37,7 @@ class Verb(click.Command):
         try:
             return super().parse_args(ctx, args)
         except click.UsageError as error:
+            error.ctx = error.ctx or ctx  # some of click's come without, and would not print the usage
             error.show()
             ctx.exit(self.usage_exit_code)
 
@@ -43,12 +49,31 @@ class NodeVerb(Verb):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the words; raises ConfigError for flags of services that are not there."""
-        for word in _before_dashes(args):
-            flag = word.partition("=")[0]
-            what = "the Docker API proxy" if word.startswith("-H") else NOT_YET.get(flag)
-            if what is not None:
-                raise ConfigError(f"{flag} is about {what}, which this version of plait does not have; leave it out")
-        return super().parse_args(ctx, args)
+        options = {name: option for option in self.params if isinstance(option, click.Option) for name in option.opts}
+        return super().parse_args(ctx, list(_without_weaves_forms(args, options)))
+
+
+def _without_weaves_forms(words: list[str], options: dict[str, click.Option]) -> Iterator[str]:
+    """Write Weave's forms of flags as plait's: one dash for two, `--flag=true` and `--flag=false` for switches."""
+    left = iter(words)
+    for word in left:
+        name, equals, value = word.partition("=")
+        flag = f"--{name.lstrip('-')}" if name.startswith("-") and len(name.lstrip("-")) > 1 else name
+        what = "the Docker API proxy" if name.startswith("-H") else NOT_YET.get(flag)
+        if what is not None:
+            raise ConfigError(f"{name} is about {what}, which this version of plait does not have; leave it out")
+        option = options.get(flag)
+        if option is None:
+            yield "--help" if flag == "--help" else word
+        elif option.is_flag and equals and value in (*_TRUE, *_FALSE):
+            yield from [flag] if value in _TRUE else []
+        else:
+            yield f"{flag}{equals}{value}"
+        if word == "--":
+            break
+        if option is not None and not option.is_flag and not equals:
+            yield from itertools.islice(left, 1)  # its value, whatever it looks like
+    yield from left
 
 
 def _before_dashes(words: list[str]) -> list[str]:

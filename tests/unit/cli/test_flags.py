@@ -1,0 +1,84 @@
+"""Weave's forms of flags: one dash or two, switches with a value."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import plait.node
+from plait.cli.main import run
+from plait.config import Config
+
+
+@pytest.fixture
+def configs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Config]:
+    """What the nodes were given that `daemon` was to be."""
+    given_configs: list[Config] = []
+    for name in ("WEAVE_PORT", "WEAVE_MTU", "WEAVE_HTTP_ADDR", "WEAVE_STATUS_ADDR", "WEAVE_METRICS_ADDR"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("WEAVE_PASSWORD", "DOCKER_HOST", "PLAIT_STATE_DIR", "PLAIT_RUN_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(plait.node, "run", given_configs.append)
+    return given_configs
+
+
+@pytest.mark.parametrize(
+    ("words", "means"),
+    [
+        (["-port", "7000"], {"port": 7000}),
+        (["-port=7000", "--mtu=1400"], {"port": 7000, "mtu": 1400}),
+        (["--port", "7000", "-port", "7001"], {"port": 7001}),
+        (["-no-discovery"], {"discovery": False}),
+        (["--no-discovery=true", "host1"], {"discovery": False, "peers": ("host1",)}),
+        (["--no-discovery=false", "host1"], {"peers": ("host1",)}),
+        (["-resume=T"], {"resume": True}),
+        (["--resume=0", "host1", "--conn-limit", "0", "host2"], {"conn_limit": 0, "peers": ("host1", "host2")}),
+        (["-nickname", "-port"], {"nickname": "-port"}),
+        (["--nickname=--resume=true"], {"nickname": "--resume=true"}),
+        (["--password", "--proxy"], {"password": b"--proxy"}),
+        (["--password", "--"], {"password": b"--"}),
+        (["--port=7000", "--", "host1"], {"port": 7000, "peers": ("host1",)}),
+        (["--http-addr="], {"http_addr": ""}),
+    ],
+)
+def test_forms_of_weave_are_understood(configs: list[Config], words: list[str], means: dict[str, Any]) -> None:
+    assert run(["daemon", *words]) == 0
+    assert configs == [Config(**means)]
+    assert configs[0].password == means.get("password")
+
+
+@pytest.mark.parametrize(
+    "words", [["--resume=maybe"], ["-no-discovery=x"], ["-nope"], ["-p", "1"], ["-port"], ["--port="]]
+)
+def test_other_forms_print_the_usage(
+    configs: list[Config], words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["daemon", *words]) == 125
+    assert capsys.readouterr().err.startswith("Usage: plait daemon ")
+    assert configs == []
+
+
+@pytest.mark.parametrize("words", [["-ipalloc-range", "10.2.0.0/16"], ["host1", "-plugin=false"], ["-Hunix:///a"]])
+def test_flags_of_absent_services_are_known_with_one_dash_too(
+    configs: list[Config], words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["daemon", *words]) == 125
+    assert "which this version of plait does not have" in capsys.readouterr().err
+    assert configs == []
+
+
+@pytest.mark.parametrize("word", ["--help", "-help"])
+def test_help_has_both_forms(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["launch", word]) == 0
+    assert capsys.readouterr().err.startswith("Usage: plait launch ")
+
+
+@given(password=st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1), joined=st.booleans())
+def test_a_password_is_taken_as_it_is(password: str, joined: bool) -> None:
+    given_configs: list[Config] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plait.node, "run", given_configs.append)
+        assert run(["daemon", *([f"--password={password}"] if joined else ["--password", password])]) == 0
+    assert [config.password for config in given_configs] == [password.encode()]
