@@ -26,7 +26,11 @@ NOT_YET = {
     "dns-args": "DNS",
     "env": "the Docker API proxy",
     "config": "the Docker API proxy",
+    "setup": "the CNI plugin",
     "setup-cni": "the CNI plugin",
+    "docker-bridge-ip": "DNS",
+    "bridge-type": "the fast datapath",
+    "attach-bridge": "joining of other bridges",
 }
 
 
@@ -89,7 +93,7 @@ def main() -> NoReturn:
 def run(argv: list[str], program: str = "plait") -> int:
     """Run one command; gives the exit code. `program` is what it was called as."""
     try:
-        name = "weave" if program == "weave" else "plait"
+        name = "weave" if program.endswith("weave") else "plait"
         result: Any = cli.main(args=argv, prog_name=name, standalone_mode=False)
         return result if isinstance(result, int) else 0
     except (click.Abort, KeyboardInterrupt):

@@ -103,13 +103,24 @@ def test_a_defect_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_called_as_weave_it_is_weave(run_dir: Path) -> None:
-    weave = run_dir / "weave"
-    weave.write_text(f"#!{sys.executable}\nfrom plait.cli.main import main\nmain()\n")
-    weave.chmod(0o755)
+@pytest.mark.parametrize("name", ["weave", "my-weave"])
+def test_called_through_a_link_as_weave_it_is_weave(run_dir: Path, name: str) -> None:
+    # The text of the script that pip makes of the entry point.
+    script = run_dir / "plait"
+    script.write_text(f"#!{sys.executable}\nimport sys\nfrom plait.cli.main import main\nsys.exit(main())\n")
+    script.chmod(0o755)
+    weave = run_dir / name
+    weave.symlink_to("plait")
     ended = subprocess_of(run_dir, f"{weave} help")
     assert (ended.returncode, ended.stdout) == (0, "")
     assert ended.stderr.startswith("Usage: weave ")
+    with serving(MemoryNode(), Config(run_dir=run_dir, http_addr="", status_addr="")):
+        as_weave, as_plait = (
+            subprocess_of(run_dir, f"{weave} --local status"),
+            subprocess_of(run_dir, f"{script} status"),
+        )
+    assert (as_weave.returncode, as_weave.stderr) == (0, "")
+    assert as_weave.stdout == as_plait.stdout != ""
 
 
 def test_a_reader_that_leaves_is_no_trouble(run_dir: Path) -> None:
