@@ -13,7 +13,14 @@ from plait.mesh.routes import Routes
 from plait.overlay.sleeve import actions as sleeve
 from plait.overlay.sleeve import ipc
 from plait.overlay.sleeve.datagram import FRAGMENTATION_TEST_LENGTH, HEARTBEAT_LENGTH
-from plait.overlay.sleeve.session import HEARTBEAT_FEATURE, OUR_HEARTBEAT_MS, SleeveSession, agreed_heartbeat
+from plait.overlay.sleeve.session import (
+    FAST_HEARTBEAT,
+    FIRST_REPEAT,
+    HEARTBEAT_FEATURE,
+    OUR_HEARTBEAT_MS,
+    SleeveSession,
+    agreed_heartbeat,
+)
 from plait.overlay.sleeve.supervisor import Pump
 from plait.overlay.switch import SLEEVE, Control, OverlaySwitch
 
@@ -69,11 +76,13 @@ class OverlayManager:
     def confirmed(self, link: Link) -> None:
         """The connection joined the mesh: start its overlays. The dialling side knows where the peer's UDP port is."""
         remote_ip, _, remote_port = link.address.rpartition(":")
+        their_heartbeat = link.extra.get(HEARTBEAT_FEATURE)
         session = SleeveSession(
             connection_uid=link.uid,
             is_encrypted=link.session_key is not None,
             remote=(remote_ip, int(remote_port)) if link.outbound else None,
-            heartbeat_interval=agreed_heartbeat(link.extra.get(HEARTBEAT_FEATURE)),
+            heartbeat_interval=agreed_heartbeat(their_heartbeat),
+            first_repeat=FAST_HEARTBEAT if their_heartbeat is None else FIRST_REPEAT,
         )
         live = LiveConnection(link, OverlaySwitch(OUR_OVERLAYS, link.overlays), session)
         self._live[link.id] = live

@@ -76,6 +76,18 @@ def test_fast_heartbeats_until_the_peer_hears_one_then_slow_ones() -> None:
     assert session.next_deadline() == 21.1
 
 
+def test_a_first_heartbeat_that_is_not_heard_can_be_repeated_sooner() -> None:
+    session = SleeveSession(connection_uid=UID, is_encrypted=False, remote=PEER, first_repeat=0.1)
+    session.confirm(0.0)
+    sent = []
+    for _ in range(6):
+        deadline = session.next_deadline()
+        assert deadline is not None
+        assert session.handle_timer(deadline) == [s.SendHeartbeat()]
+        sent.append(round(deadline, 3))
+    assert sent == [0.1, 0.3, 0.7, 1.2, 1.7, 2.2]
+
+
 def test_the_first_heartbeat_of_the_peer_is_acknowledged_once() -> None:
     session = dialled()
     session.confirm(0.0)

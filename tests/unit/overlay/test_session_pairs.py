@@ -52,6 +52,15 @@ def test_a_lost_first_heartbeat_costs_half_a_second() -> None:
     assert all(side.session.is_established for side in world.sides)
 
 
+def test_a_lost_first_heartbeat_costs_little_between_plait_peers() -> None:
+    world = World(first_repeat=s.FIRST_REPEAT)
+    world.sides[0].session.confirm(0.0)
+    world.now = s.FIRST_REPEAT / 2
+    world.confirm()
+    world.run_until(s.FIRST_REPEAT + 0.01)
+    assert all(side.session.is_established for side in world.sides)
+
+
 def test_blocked_fragments_leave_stack_frag_false() -> None:
     world = World((Direction(passes_fragments=False), Direction()))
     world.confirm()

@@ -51,14 +51,16 @@ class World:
         *,
         is_encrypted: bool = False,
         control_delay: float = CONTROL_DELAY,
+        first_repeat: float = s.FAST_HEARTBEAT,
         seed: int = 0,
     ) -> None:
         self.now = 0.0
         directions = out or (Direction(), Direction())
-        self.sides = tuple(
-            Side(SleeveSession(connection_uid=UID, is_encrypted=is_encrypted, remote=remote), direction)
-            for remote, direction in zip((ADDRESSES[1], None), directions, strict=True)
+        sessions = (
+            SleeveSession(connection_uid=UID, is_encrypted=is_encrypted, remote=remote, first_repeat=first_repeat)
+            for remote in (ADDRESSES[1], None)
         )
+        self.sides = tuple(Side(session, way) for session, way in zip(sessions, directions, strict=True))
         self.addresses = list(ADDRESSES)
         self._fixed_bytes = IP_UDP_BYTES + datagram_overhead(is_encrypted) + RECORD_HEADER_BYTES
         self._control_delay = control_delay

@@ -50,6 +50,10 @@ HEARTBEAT_TIMEOUT = MISSED_HEARTBEATS * SLOW_HEARTBEAT
 FRAGMENTATION_TEST_INTERVAL = 300.0
 """Seconds, as Weave has them."""
 
+FIRST_REPEAT = 0.05
+"""Seconds until a plait peer gets the first heartbeat again, doubling up to FAST_HEARTBEAT: the first often comes
+before the other end has its connection, and until one is heard broadcasts, so ARP requests, are lost."""
+
 HEARTBEAT_FEATURE = "PlaitHeartbeat"
 """Handshake feature with the interval, in milliseconds, at which a node can send heartbeats. Weave peers ignore it."""
 
@@ -103,9 +107,9 @@ class _Query(Enum):
 class SleeveSession:
     """The state machine. Inputs give the actions to carry out, in order; after the end all give none.
 
-    `confirm` -> heartbeats every 0.5 s -> the neighbour hears one and says CONTROL_ESTABLISHED -> established: every
-    10 s, test whether fragments pass, search the MTU. The other direction does the same on its own. The neighbour's
-    address is what its heartbeats come from. 60 s without one end the session.
+    `confirm` -> heartbeats, in the end every 0.5 s -> the neighbour hears one and says CONTROL_ESTABLISHED ->
+    established: every 10 s, test whether fragments pass, search the MTU. The other direction does the same on its own.
+    The neighbour's address is what its heartbeats come from. 60 s without one end the session.
     """
 
     def __init__(
@@ -115,12 +119,15 @@ class SleeveSession:
         is_encrypted: bool,
         remote: Endpoint | None,
         heartbeat_interval: float = SLOW_HEARTBEAT,
+        first_repeat: float = FAST_HEARTBEAT,
     ) -> None:
         """`remote`: the address dialled, None on the accepting side, which learns it from a heartbeat.
 
         `heartbeat_interval`: seconds between heartbeats once established, agreed with the neighbour.
+        `first_repeat`: seconds from the first heartbeat to the second, if the first was not heard.
         """
         self._heartbeat_interval = heartbeat_interval
+        self._repeat = first_repeat
         self.connection_uid = connection_uid
         self.remote = remote
         self.mtu = UNKNOWN_MTU
@@ -294,7 +301,8 @@ class SleeveSession:
         return [] if self.remote is None else [*self._heartbeat(now), *self._look_at_path(now)]
 
     def _heartbeat(self, now: float) -> list[Action]:
-        self._heartbeat_at = now + (FAST_HEARTBEAT if self.established_since is None else self._heartbeat_interval)
+        self._heartbeat_at = now + (self._repeat if self.established_since is None else self._heartbeat_interval)
+        self._repeat = min(self._repeat * 2, FAST_HEARTBEAT)
         return [SendHeartbeat()]
 
     def _establish(self, now: float) -> list[Action]:
