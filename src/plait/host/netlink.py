@@ -24,11 +24,9 @@ from ipaddress import (
 )
 from typing import Any, Literal, Self
 
-from pyroute2.iproute.linux import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
-
 from plait.errors import PlaitError
 from plait.host import netns as namespaces
+from plait.host._pyroute2 import IPRoute, NetlinkError
 from plait.host.kernel_errors import NoSuchLink, kernel_error, lacks_link_kind
 
 Scope = Literal["global", "link", "host"]
