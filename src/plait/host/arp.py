@@ -6,6 +6,7 @@ Works in the network namespace of the calling thread; waits for no answer.
 import fcntl
 import socket
 import struct
+import threading
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from plait.host.kernel_errors import kernel_error
@@ -54,9 +55,13 @@ def _mac(interface: str) -> bytes:
 
 
 def _send_arp(interface: str, frame: bytes) -> None:
-    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sender:
+    sender = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    try:
         sender.bind((interface, 0))
         sender.send(frame)
+    finally:
+        # Closing waits some 10 ms for a grace period of the kernel, which nobody else has to.
+        threading.Thread(target=sender.close, name="close packet socket").start()
 
 
 def _send_advertisement(interface: str, address: IPv6Address, message: bytes) -> None:
