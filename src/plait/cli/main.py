@@ -2,17 +2,19 @@
 
 import os
 import sys
-import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
+from plait.api.client import NotRunning
 from plait.cli import lifecycle, peering, plumbing, show
 from plait.errors import PlaitError
 
 # What a shell says of a program that ended by Ctrl-C: 128 + SIGINT.
 _INTERRUPTED = 130
+# What scripts for Weave look for, before the sentence for people.
+WEAVES_NOT_RUNNING = "weave container is not present. Have you launched it?"
 REMOVED = {"run", "start", "restart"} | {
     f"{verb}-{what}" for verb in ("launch", "stop") for what in ("plugin", "proxy", "router")
 }
@@ -102,6 +104,8 @@ def run(argv: list[str], program: str = "plait") -> int:
         error.show()
         return 1
     except PlaitError as error:
+        if isinstance(error, NotRunning):
+            click.echo(WEAVES_NOT_RUNNING, err=True)
         if str(error):
             click.echo(str(error), err=True)
         return error.exit_code
@@ -115,6 +119,8 @@ def run(argv: list[str], program: str = "plait") -> int:
 
 def _defect(error: Exception) -> int:
     """Say what a developer needs to know, in one line unless more is asked for."""
+    import traceback
+
     if os.environ.get("PLAIT_DEBUG"):
         traceback.print_exception(error)
     where = traceback.extract_tb(error.__traceback__)[-1]

@@ -39,9 +39,8 @@ def status(sub: str | None, as_json: bool, run_dir: Path) -> None:
         else:
             click.echo(client.text(f"/status/{sub}"), nl=False)
     except NodeUnreachable as error:
-        # Scripts for Weave look for its sentence and for exit code 1 here.
-        weave = "weave container is not present. Have you launched it?\n" if isinstance(error, NotRunning) else ""
-        raise PlaitError(f"{weave}{error}") from error
+        error.exit_code = 1  # which scripts for Weave look for here
+        raise
 
 
 def _part(report: dict[str, Any], sub: str | None) -> Any:
@@ -74,6 +73,8 @@ def ps(idents: tuple[str, ...], as_json: bool, run_dir: Path) -> None:
 @run_dir_option
 def report(template: str | None, as_json: bool, run_dir: Path) -> None:
     """Print everything the node knows."""
+    if as_json and template is not None:
+        raise click.UsageError("--json and --format are both given: leave one out", click.get_current_context())
     client = Client(run_dir)
     if template is None:
         click.echo(client.report_text())

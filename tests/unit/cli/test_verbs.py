@@ -121,6 +121,13 @@ def test_errors_of_a_format_go_to_standard_error(plait: Plait, node: MemoryNode)
     assert ended.err.startswith("error during template execution: template: format:1:")
 
 
+@pytest.mark.parametrize("words", [["--json", "-f", "{{.Version}}"], ["{{.Version}}"], ["-f"], ["-f", "a", "b"]])
+def test_another_shape_of_report_prints_the_usage(plait: Plait, node: MemoryNode, words: list[str]) -> None:
+    ended = plait("report", *words)
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err.startswith("Usage: plait report ")
+
+
 def test_connect_and_forget(plait: Plait, node: MemoryNode) -> None:
     assert plait("connect", "--replace", "a", "b") == Ended(0, "", "")
     assert plait("connect", "c:6784") == Ended(0, "", "")
@@ -261,4 +268,6 @@ def test_version_without_a_node(plait: Plait) -> None:
 def test_verbs_without_a_node_end_with_7(plait: Plait, words: list[str]) -> None:
     ended = plait(*words)
     assert (ended.code, ended.out) == (7, "")
-    assert "plait launch" in ended.err
+    for_scripts, for_people = ended.err.splitlines()
+    assert for_scripts == "weave container is not present. Have you launched it?"
+    assert "plait launch" in for_people
