@@ -1,5 +1,6 @@
 """`launch`, `daemon`, `stop`, `reset`: the life of the node on this host."""
 
+import json
 import os
 import signal
 import subprocess
@@ -12,9 +13,9 @@ from typing import Any
 import click
 
 from plait.api.client import Client, NotRunning
-from plait.cli.options import make_config, node_options, run_dir_option, state_dir_option
-from plait.cli.verb import NodeVerb, Verb
-from plait.errors import AlreadyRunning, NodeUnreachable, PermissionNeeded, PlaitError, StateError
+from plait.cli.options import json_option, make_config, node_options, run_dir_option, state_dir_option
+from plait.cli.verb import DaemonVerb, NodeVerb, Verb
+from plait.errors import AlreadyRunning, ConfigError, NodeUnreachable, PermissionNeeded, PlaitError, StateError
 from plait.paths import LOG_NAME, PID_NAME
 
 # A node starts in well under a second; a host that swaps may need far longer.
@@ -26,13 +27,16 @@ RESET_PATIENCE = 60.0
 # A log that is longer when a node is launched is put aside (one such log is kept).
 MAX_LOG_BYTES = 16 * 1024 * 1024
 _POLL_INTERVAL = 0.02
+# Options of `launch` that are not handed on in words.
+_NOT_THE_DAEMONS = ("password", "password_file", "as_json")
 
 
 @click.command(cls=NodeVerb, short_help="Start the node of this host and call peers.")
 @node_options
 @click.argument("peers", nargs=-1)
+@json_option
 @click.pass_context
-def launch(ctx: click.Context, /, **options: Any) -> None:
+def launch(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
     """Start the node of this host and call PEERS (HOST or HOST:PORT); without any, those of the last time."""
     config = make_config(options)
     if os.geteuid() != 0:
@@ -47,10 +51,11 @@ def launch(ctx: click.Context, /, **options: Any) -> None:
     except KeyboardInterrupt:
         click.echo(f"the node (pid {process.pid}) goes on starting; 'plait stop' ends it", err=True)
         raise
-    click.echo(client.report()["Router"]["Name"])
+    name = client.report()["Router"]["Name"]
+    click.echo(json.dumps({"name": name, "pid": process.pid}) if as_json else name)
 
 
-@click.command(cls=NodeVerb, short_help="Be the node, in the foreground.")
+@click.command(cls=DaemonVerb, short_help="Be the node, in the foreground.")
 @node_options
 @click.argument("peers", nargs=-1)
 def daemon(**options: Any) -> int:
@@ -134,7 +139,7 @@ def _daemon_words(ctx: click.Context) -> Iterator[str]:
     """The words of `plait daemon` that mean what was said to `plait launch`; the password is none of them."""
     for parameter in ctx.command.params:
         value = ctx.params[str(parameter.name)]
-        if not isinstance(parameter, click.Option) or parameter.name in ("password", "password_file") or value is None:
+        if not isinstance(parameter, click.Option) or parameter.name in _NOT_THE_DAEMONS or value is None:
             continue
         if parameter.is_flag:
             yield from [parameter.opts[0]] if value else []
@@ -179,7 +184,7 @@ def _wait_until_ready(client: Client, process: "subprocess.Popen[bytes]", log: P
         code = process.poll()
         if code is not None:
             error = PlaitError(_last_words(log, began_at))
-            error.exit_code = code if code > 0 else 1
+            error.exit_code = code if 0 < code != ConfigError.exit_code else 1
             raise error
         try:
             if client.request("GET", "/status").status == 200:

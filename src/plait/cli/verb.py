@@ -1,7 +1,9 @@
-"""What all verbs have in common: usage goes to standard error, and verbs that make a node end with Weave's code 125."""
+"""What all verbs have in common: usage goes to standard error; and Weave's forms of a node's flags."""
 
 import itertools
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import click
 
@@ -43,14 +45,33 @@ class Verb(click.Command):
 
 
 class NodeVerb(Verb):
-    """A verb that takes the flags of a node."""
-
-    usage_exit_code = ConfigError.exit_code
+    """A verb that takes the flags of a node. Bad ones end like other wrong words: Weave's `launch` ended with 1."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the words; raises ConfigError for flags of services that are not there."""
         options = {name: option for option in self.params if isinstance(option, click.Option) for name in option.opts}
-        return super().parse_args(ctx, list(_without_weaves_forms(args, options)))
+        with self._own_exit_code():
+            words = list(_without_weaves_forms(args, options))
+        return super().parse_args(ctx, words)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Do it; raises ConfigError for values that cannot be."""
+        with self._own_exit_code():
+            return super().invoke(ctx)
+
+    @contextmanager
+    def _own_exit_code(self) -> Iterator[None]:
+        try:
+            yield
+        except ConfigError as error:
+            error.exit_code = self.usage_exit_code
+            raise
+
+
+class DaemonVerb(NodeVerb):
+    """The verb that is the node: bad flags end it like Weave's router."""
+
+    usage_exit_code = ConfigError.exit_code
 
 
 def _without_weaves_forms(words: list[str], options: dict[str, click.Option]) -> Iterator[str]:

@@ -38,6 +38,9 @@ def main() -> int:
         print("2026-01-01 00:00:00,000 ERROR plait: port 6783 is taken: stop the other one", file=sys.stderr)
         print("2026-01-01 00:00:00,000 INFO plait: bye", file=sys.stderr)
         return 6
+    if mode == "refuse":
+        print("2026-01-01 00:00:00,000 ERROR plait: 192.0.2.1 is no address of this host", file=sys.stderr)
+        return 125
     if mode == "defect":
         print("2026-01-01 00:00:00,000 CRITICAL plait: the node ends because of a defect", file=sys.stderr)
         print("Traceback (most recent call last):\nValueError: x", file=sys.stderr)

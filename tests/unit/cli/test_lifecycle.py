@@ -1,5 +1,6 @@
 """launch, daemon, stop and reset with processes that stand in for the node's."""
 
+import json
 import os
 import shlex
 import signal
@@ -23,6 +24,7 @@ from unit.api.nodes import directory
 pytestmark = pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
 
 NAME = "02:00:00:00:01:02"  # of every node in memory
+BAD_FLAG = {"launch": 1, "daemon": 125}
 FAKE = Path(__file__).with_name("fake_node.py")
 
 
@@ -97,6 +99,12 @@ def test_launch_waits_and_prints_the_nodes_name(host: Host) -> None:
     assert Path("/proc", str(host.pid), "cwd").readlink() == Path("/")
 
 
+def test_launch_in_json(host: Host) -> None:
+    code, out, err = host.plait("launch", "--json")
+    assert (code, json.loads(out), err) == (0, {"name": NAME, "pid": host.pid}, "")
+    assert "--json" not in host.words
+
+
 def test_a_second_launch_ends_with_3(host: Host) -> None:
     host.plait("launch")
     assert host.plait("launch") == (3, "", "plait is already running; you can stop it with 'plait stop'.\n")
@@ -149,6 +157,11 @@ def test_a_node_that_dies_leaves_its_sentence_and_its_code(host: Host, monkeypat
     assert "another time" in host.log.read_text()
 
 
+def test_a_node_that_refuses_its_configuration_ends_launch_with_1(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_NODE", "refuse")
+    assert host.plait("launch") == (1, "", "192.0.2.1 is no address of this host\n")
+
+
 def test_a_node_with_a_defect_points_to_its_log(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_NODE", "defect")
     assert host.plait("launch") == (1, "", f"the node ends because of a defect (in {host.log})\n")
@@ -195,16 +208,17 @@ def test_launch_needs_root(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_flags_of_what_is_not_there_are_refused(host: Host, verb: str, flag: str) -> None:
     for words in ([flag], [f"{flag}=x"], ["peer", flag, "x"]):
         code, out, err = host.plait(verb, *words)
-        assert (code, out) == (125, "")
+        assert (code, out) == (BAD_FLAG[verb], "")
         assert err.startswith(f"{flag} is about ") or err.startswith("-H=x is about ")
         assert "this version of plait does not have" in err
 
 
+@pytest.mark.parametrize("verb", ["launch", "daemon"])
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--nope"], "Usage: plait launch"),
-        (["--port=x"], "Usage: plait launch"),
+        (["--nope"], "Usage: plait "),
+        (["--port=x"], "Usage: plait "),
         (["--mtu=5"], "--mtu"),
         (["--name=x"], "--name"),
         (["--trusted-subnets=x"], "--trusted-subnets"),
@@ -216,9 +230,9 @@ def test_flags_of_what_is_not_there_are_refused(host: Host, verb: str, flag: str
         (["a:b:c"], "a:b:c"),
     ],
 )
-def test_bad_flags_end_with_125_and_no_node(host: Host, words: list[str], says: str) -> None:
-    code, out, err = host.plait("launch", *words)
-    assert (code, out) == (125, "")
+def test_bad_flags_end_with_weaves_code_and_no_node(host: Host, verb: str, words: list[str], says: str) -> None:
+    code, out, err = host.plait(verb, *words)
+    assert (code, out) == (BAD_FLAG[verb], "")
     assert says in err
     assert not host.log.exists()
 
@@ -231,7 +245,7 @@ def test_a_password_of_odd_bytes_is_kept_and_a_nul_refused(host: Host) -> None:
     assert b"WEAVE_PASSWORD=\xff\xfe" in (host.run_dir / "environ").read_bytes().split(b"\0")
     host.plait("stop")
     file.write_bytes(b"a\0b")
-    assert host.plait("launch", f"--password-file={file}")[0] == 125
+    assert host.plait("launch", f"--password-file={file}")[0] == 1
 
 
 # daemon
