@@ -20,8 +20,6 @@ from plait.state import FILE_NAME, Store
 
 # The bits of a MAC address's first octet (IEEE 802): a name of our own making is locally administered unicast.
 _LOCAL, _MULTICAST = 0x02, 0x01
-# The largest MTU of a tap: the kernel's limit of 65535 bytes counts its Ethernet header (tun_net_initialize).
-_MAX_MTU = 65521
 DEFAULT_UNDERLAY_MTU = 1500
 # The overlay must at least carry what every IPv6 link must (RFC 8200, section 5).
 _MIN_MTU = 1280
@@ -81,9 +79,9 @@ def _choose_mtu(config: Config) -> int:
     Weave's largest, 65535, is taken as the largest that a tap can have.
     """
     if config.mtu:
-        return min(config.mtu, _MAX_MTU)
+        return min(config.mtu, tap.MAX_MTU)
     overhead = mtu_overhead(config.password is not None)
-    return max(_MIN_MTU, min(_MAX_MTU, _underlay_mtu(config) - overhead))
+    return max(_MIN_MTU, min(tap.MAX_MTU, _underlay_mtu(config) - overhead))
 
 
 def _underlay_mtu(config: Config) -> int:

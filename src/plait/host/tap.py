@@ -15,6 +15,9 @@ DEVICE = "/dev/net/tun"
 MAX_NAME_BYTES = 15
 """IFNAMSIZ without its closing zero byte."""
 
+MAX_MTU = 65521
+"""The kernel's limit of 65535 bytes counts the Ethernet header (tun_net_initialize)."""
+
 QUEUE_FRAMES = 2000
 """Frames that wait for the reader, 15 ms of traffic at full rate; the kernel's own 500 lose bursts of one sender."""
 

@@ -8,9 +8,14 @@ from dataclasses import dataclass
 from plait.errors import AddressInUse
 from plait.host import sysctl
 from plait.host.netlink import Netlink
+from plait.host.tap import MAX_MTU
 
 # Starts with the prefix by which Weave's own clean-up finds its links.
 TAP = "vethwe-sleeve"
+
+# The port by which Weave's router took part in the bridge. A port without its router is a hole: the bridge sends it all
+# that is for containers which it saw behind it.
+WEAVE_PORT = "vethwe-bridge"
 
 # Weave's neighbour settings on the bridge and on container interfaces: a moved MAC is noticed in seconds.
 NEIGHBOUR_SETTINGS = {"base_reachable_time_ms": "5000", "delay_first_probe_time": "2", "ucast_solicit": "1"}
@@ -34,7 +39,7 @@ class BridgeKeeper:
     def ensure(self) -> list[str]:
         """Make and repair; gives a sentence for each thing that was not as it should be. Blocking: call in a thread."""
         with Netlink() as netlink:
-            return [*self._ensure_bridge(netlink), *self._ensure_tap(netlink)]
+            return [*self._ensure_bridge(netlink), *self._ensure_tap(netlink), *self._ensure_mtu(netlink)]
 
     def _ensure_bridge(self, netlink: Netlink) -> list[str]:
         wanted = self.settings
@@ -50,12 +55,13 @@ class BridgeKeeper:
                 f"it, run 'weave reset' (or 'ip link delete {wanted.name}'), or choose another name with --weave-bridge"
             )
         repairs = []
-        if link.mtu != wanted.mtu:
-            netlink.set_link(wanted.name, mtu=wanted.mtu)
-            repairs.append(f"bridge {wanted.name} had MTU {link.mtu}: set it to {wanted.mtu}")
         if not link.is_up:
             netlink.set_link(wanted.name, up=True)
             repairs.append(f"bridge {wanted.name} was down: set it up")
+        port = netlink.link(WEAVE_PORT)
+        if port is not None and port.master_index == link.index:
+            netlink.delete_link(WEAVE_PORT)
+            repairs.append(f"Weave's router had left its port {WEAVE_PORT} in bridge {wanted.name}: removed it")
         self._set_sysctls()
         return repairs
 
@@ -68,13 +74,24 @@ class BridgeKeeper:
         if tap.master_index != bridge.index:
             netlink.set_link(TAP, master=wanted.name)
             repairs.append(f"tap {TAP} was not in bridge {wanted.name}: put it there")
-        if tap.mtu != wanted.mtu:
-            netlink.set_link(TAP, mtu=wanted.mtu)
-            repairs.append(f"tap {TAP} had MTU {tap.mtu}: set it to {wanted.mtu}")
+        # Containers that Weave attached send up to 65535 bytes. What a port cannot take a bridge drops without a word;
+        # the pump can cut it, or tell the sender what fits.
+        if tap.mtu != MAX_MTU:
+            netlink.set_link(TAP, mtu=MAX_MTU)
+            repairs.append(f"tap {TAP} had MTU {tap.mtu}: set it to {MAX_MTU}")
         if not tap.is_up:
             netlink.set_link(TAP, up=True)
             repairs.append(f"tap {TAP} was down: set it up")
         return repairs
+
+    def _ensure_mtu(self, netlink: Netlink) -> list[str]:
+        """Set the bridge's own MTU, last: until somebody changes it, it follows the smallest of its ports."""
+        wanted = self.settings
+        bridge = netlink.link(wanted.name)
+        if bridge is None or bridge.mtu == wanted.mtu:
+            return []
+        netlink.set_link(wanted.name, mtu=wanted.mtu)
+        return [f"bridge {wanted.name} had MTU {bridge.mtu}: set it to {wanted.mtu}"]
 
     def _set_sysctls(self) -> None:
         name = self.settings.name
