@@ -62,9 +62,14 @@ def ps(idents: tuple[str, ...], as_json: bool, run_dir: Path) -> None:
         click.echo(json.dumps(found))
         return
     for interface in found:
-        click.echo(" ".join([interface["ident"][:12], interface["mac"], *interface["cidrs"]]))
+        click.echo(" ".join([_short(interface["ident"]), interface["mac"], *interface["cidrs"]]))
     if not found:
         click.echo()
+
+
+def _short(ident: str) -> str:
+    """Weave cut identifiers to 12 characters; it had none of the form `netns:NAME`, which would look all alike."""
+    return ident if ident.startswith("netns:") else ident[:12]
 
 
 @click.command(cls=Verb, short_help="Print everything the node knows.")

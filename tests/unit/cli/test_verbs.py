@@ -235,15 +235,16 @@ def test_the_nodes_errors_keep_sentence_and_exit_code(plait: Plait, node: Memory
 
 def test_ps(plait: Plait, node: MemoryNode) -> None:
     ident = "ea67dbe0b491" + "0" * 52
-    node.containers = {ident: ["10.33.0.1/16", "10.2.1.5/24"], "other": []}
+    node.containers = {ident: ["10.33.0.1/16", "10.2.1.5/24"], "netns:a-long-name": ["10.2.1.6/24"], "other": []}
     expected = [
         "weave:expose 7a:00:00:00:00:01",
         "ea67dbe0b491 ca:45:a0:6b:04:47 10.33.0.1/16 10.2.1.5/24",
+        "netns:a-long-name ca:45:a0:6b:04:47 10.2.1.6/24",
         "other ca:45:a0:6b:04:47",
     ]
     assert plait("ps").out.splitlines() == expected
     assert plait("ps", "weave:allids").out.splitlines() == expected[1:]
-    assert plait("ps", "other", "nobody").out.splitlines() == expected[2:]
+    assert plait("ps", "other", "nobody").out.splitlines() == expected[3:]
     assert plait("ps", "nobody") == Ended(0, "\n", "")
     assert json.loads(plait("ps", "other", "--json").out) == [
         {"ident": "other", "mac": "ca:45:a0:6b:04:47", "cidrs": []}
