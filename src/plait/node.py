@@ -45,6 +45,10 @@ RECONCILE_INTERVAL = 5.0
 PENDING_PATIENCE = 5.0
 
 
+# A pump that leaves so many questions in a row unanswered, each for 2 s, moves no frames.
+PUMP_CHANCES = 2
+
+
 class Node:
     """A running node; implements `plait.api.model.NodeService`."""
 
@@ -303,12 +307,19 @@ class Node:
             raise
 
     async def _feed_watchdog(self) -> None:
-        """Tell systemd that frames can move: this loop runs, and the pump answers."""
-        interval = sdnotify.watchdog_interval()
+        """Tell systemd that frames can move: this loop runs, and the pump answers. One that does not is replaced."""
+        interval = sdnotify.watchdog_interval() or RECONCILE_INTERVAL
+        unanswered = 0
         while True:
-            await asyncio.sleep(interval or RECONCILE_INTERVAL)
+            await asyncio.sleep(interval)
             if await self._pump.stats() is not None:
+                unanswered = 0
                 sdnotify.notify("WATCHDOG=1")
+                continue
+            unanswered += 1
+            if unanswered == PUMP_CHANCES:
+                unanswered = 0
+                self._pump.kill()
 
     # Helpers
 

@@ -157,6 +157,12 @@ class Pump:
             why = self._last_death or "it does not say that it runs"
             raise PlaitError(f"the pump, which carries frames in user space, does not start: {why}") from None
 
+    def kill(self) -> None:
+        """End a pump that hangs; `run` starts the next one."""
+        if self._process is not None:
+            _log.warning("the pump (pid %d) does not answer: it is killed and started again", self._process.pid)
+            self._process.kill()
+
     async def close(self) -> None:
         """End the process, if one runs; a pump ends by itself when the node's end of the channel is closed."""
         process, self._process = self._process, None
