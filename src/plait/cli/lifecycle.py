@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ STOP_PATIENCE = 10.0
 RESET_PATIENCE = 60.0
 # A log that is longer when a node is launched is put aside (one such log is kept).
 MAX_LOG_BYTES = 16 * 1024 * 1024
+_BAD_NEWS = re.compile(r"\S+ \S+ (?P<level>WARNING|ERROR|CRITICAL) [^ :]+: (?P<sentence>.*)")
 _POLL_INTERVAL = 0.02
 # Options of `launch` that are not handed on in words.
 _NOT_THE_DAEMONS = ("password", "password_file", "as_json")
@@ -92,15 +94,22 @@ def stop(run_dir: Path) -> None:
 @state_dir_option
 def reset(force: bool, weave_bridge: str, run_dir: Path, state_dir: Path) -> None:
     """Stop the node and remove every link, rule and file that it made, its name in the mesh too."""
-    pid = _pid(run_dir)
+    pid, log = _pid(run_dir), state_dir / LOG_NAME
+    began_at = log.stat().st_size if log.exists() else 0
     try:
         Client(run_dir, STOP_PATIENCE).call("stop", reset=True)
     except NodeUnreachable as error:
         if pid is not None or not isinstance(error, NotRunning):
             _end_by_force(run_dir, pid, error, force)
-        _reset_here(weave_bridge, run_dir, state_dir)
+        troubles = _reset_here(weave_bridge, run_dir, state_dir)
     else:
         _wait_until_gone(run_dir, pid, RESET_PATIENCE)
+        troubles = [sentence for level, sentence in _said(log, began_at) if level]
+    for trouble in troubles:
+        click.echo(trouble, err=True)
+    if not troubles:  # else the log may tell more
+        for path in (log, Path(f"{log}.1")):
+            path.unlink(missing_ok=True)
 
 
 VERBS = (launch, daemon, stop, reset)
@@ -116,13 +125,14 @@ def _end_by_force(run_dir: Path, pid: int | None, error: NodeUnreachable, force:
     _wait_until_gone(run_dir, pid, STOP_PATIENCE)
 
 
-def _reset_here(bridge: str, run_dir: Path, state_dir: Path) -> None:
+def _reset_here(bridge: str, run_dir: Path, state_dir: Path) -> list[str]:
+    """Remove what a node left; gives sentences about what could not be removed."""
     from plait.config import Config
     from plait.startup import reset_host
 
-    for trouble in reset_host(Config(bridge=bridge, run_dir=run_dir.absolute(), state_dir=state_dir.absolute())):
-        click.echo(trouble, err=True)
+    troubles = reset_host(Config(bridge=bridge, run_dir=run_dir.absolute(), state_dir=state_dir.absolute()))
     (run_dir / PID_NAME).unlink(missing_ok=True)
+    return troubles
 
 
 def _is_running(client: Client) -> bool:
@@ -197,28 +207,26 @@ def _wait_until_ready(client: Client, process: "subprocess.Popen[bytes]", log: P
 
 def _last_words(log: Path, began_at: int) -> str:
     """The sentence with which a node ended, from its log."""
-    try:
-        with log.open("rb") as file:
-            file.seek(began_at)
-            lines = [line for line in file.read(MAX_LOG_BYTES).decode(errors="replace").splitlines() if line]
-    except OSError:
-        lines = []
-    for line in reversed(lines):
-        level, sentence = _level_and_sentence(line)
+    lines = list(_said(log, began_at))
+    for level, sentence in reversed(lines):
         if level == "ERROR":
             return sentence
         if level == "CRITICAL":
             return f"{sentence} (in {log})"
-    return lines[-1] if lines else f"the node ended without a word: see {log}"
+    return lines[-1][1] if lines else f"the node ended without a word: see {log}"
 
 
-def _level_and_sentence(line: str) -> tuple[str, str]:
-    """What a line of the log says (plait.logs), if it is about an error."""
-    for level in ("ERROR", "CRITICAL"):
-        _, found, rest = line.partition(f" {level} ")
-        if found:
-            return level, rest.partition(": ")[2]
-    return "", line
+def _said(log: Path, began_at: int) -> Iterator[tuple[str, str]]:
+    """The lines of a log (plait.logs) from an offset on: level and sentence of bad news, else "" and the line."""
+    try:
+        with log.open("rb") as file:
+            file.seek(began_at)
+            text = file.read(MAX_LOG_BYTES).decode(errors="replace")
+    except OSError:
+        return
+    for line in filter(None, text.splitlines()):
+        match = _BAD_NEWS.match(line)
+        yield (match["level"], match["sentence"]) if match else ("", line)
 
 
 def _pid(run_dir: Path) -> int | None:

@@ -11,6 +11,8 @@ from plait.api.server import serve
 from plait.config import Config
 from unit.api.nodes import MemoryNode
 
+TIME = "2026-01-01 00:00:00,000"
+
 
 async def live(run_dir: Path, mode: str) -> None:
     stopping = asyncio.Event()
@@ -34,15 +36,15 @@ def main() -> int:
     mode = os.environ.get("FAKE_NODE", "")
     run_dir = Path(next(word for word in words if word.startswith("--run-dir=")).partition("=")[2])
     if mode == "die":
-        print("2026-01-01 00:00:00,000 INFO plait: about to fail", file=sys.stderr)
-        print("2026-01-01 00:00:00,000 ERROR plait: port 6783 is taken: stop the other one", file=sys.stderr)
-        print("2026-01-01 00:00:00,000 INFO plait: bye", file=sys.stderr)
+        print(f"{TIME} INFO plait: about to fail", file=sys.stderr)
+        print(f"{TIME} ERROR plait: port 6783 is taken: stop the other one", file=sys.stderr)
+        print(f"{TIME} INFO plait: bye", file=sys.stderr)
         return 6
     if mode == "refuse":
-        print("2026-01-01 00:00:00,000 ERROR plait: 192.0.2.1 is no address of this host", file=sys.stderr)
+        print(f"{TIME} ERROR plait: 192.0.2.1 is no address of this host", file=sys.stderr)
         return 125
     if mode == "defect":
-        print("2026-01-01 00:00:00,000 CRITICAL plait: the node ends because of a defect", file=sys.stderr)
+        print(f"{TIME} CRITICAL plait: the node ends because of a defect", file=sys.stderr)
         print("Traceback (most recent call last):\nValueError: x", file=sys.stderr)
         return 1
     if mode == "silent":
@@ -56,6 +58,8 @@ def main() -> int:
             listener.listen()
             signal.pause()
     asyncio.run(live(run_dir, mode))
+    if mode == "trouble":
+        print(f"{TIME} WARNING plait: x could not be removed: remove it yourself", file=sys.stderr)
     (run_dir / "plait.pid").unlink()
     return 0
 

@@ -354,6 +354,14 @@ def test_reset_is_the_running_nodes_business(host: Host, resets: list[Config]) -
     assert host.plait("reset") == (0, "", "")
     assert not is_alive(pid)
     assert resets == []
+    assert not host.log.exists()
+
+
+def test_reset_tells_what_the_node_could_not_remove(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_NODE", "trouble")
+    host.plait("launch")
+    assert host.plait("reset") == (0, "", "x could not be removed: remove it yourself\n")
+    assert host.log.exists()
 
 
 def test_reset_without_a_node_removes_what_is_left_and_names_what_cannot_be(host: Host, resets: list[Config]) -> None:
