@@ -22,6 +22,12 @@ _NOT_YET = {
     "a service for finding peers": "token peer-discovery-url advertise-address",
 }
 NOT_YET = {f"--{flag}": what for what, flags in _NOT_YET.items() for flag in flags.split()}
+# Weave's switches that turn off what plait does not have: what they ask for is so.
+ALREADY_OFF = frozenset(
+    f"--{flag}" for flag in ("no-dns", "without-dns", "no-fastdp", "no-bridged-fastdp", "no-default-ipalloc")
+)
+_OFF_IF_FALSE = frozenset(("--proxy", "--plugin", "--plugin-v2", "--awsvpc", "--expect-npc"))
+_OFF_IF_EMPTY = frozenset(("--ipalloc-range", "--iprange"))
 # What Go's strconv.ParseBool takes.
 _TRUE, _FALSE = ("1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE", "false", "False")
 
@@ -80,6 +86,10 @@ def _without_weaves_forms(words: list[str], options: dict[str, click.Option]) ->
     for word in left:
         name, equals, value = word.partition("=")
         flag = f"--{name.lstrip('-')}" if name.startswith("-") and len(name.lstrip("-")) > 1 else name
+        if _is_so_already(flag, value if equals else None):
+            continue
+        if flag in _OFF_IF_EMPTY and not equals and next(left, None) == "":
+            continue
         what = "the Docker API proxy" if name.startswith("-H") else NOT_YET.get(flag)
         if what is not None:
             raise ConfigError(f"{name} is about {what}, which this version of plait does not have; leave it out")
@@ -95,6 +105,13 @@ def _without_weaves_forms(words: list[str], options: dict[str, click.Option]) ->
         if option is not None and not option.is_flag and not equals:
             yield from itertools.islice(left, 1)  # its value, whatever it looks like
     yield from left
+
+
+def _is_so_already(flag: str, value: str | None) -> bool:
+    """True for a switch that asks for no more than this version has; `value` is what follows its `=`."""
+    if flag in ALREADY_OFF:
+        return value is None or value in _TRUE
+    return (flag in _OFF_IF_FALSE and value in _FALSE) or (flag in _OFF_IF_EMPTY and value == "")
 
 
 def _before_dashes(words: list[str]) -> list[str]:

@@ -74,7 +74,7 @@ class DockerClient:
             raise self._unavailable(f"it answered {status}: {_message(body)}")
         try:
             return msgspec.json.decode(body, type=shape)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise self._unavailable(f"its answer to {path} is not understood: {error}") from error
 
     def _unavailable(self, why: str) -> RuntimeUnavailable:
@@ -123,5 +123,5 @@ def _split(address: str) -> tuple[str, str]:
 def _message(body: bytes) -> str:
     try:
         return msgspec.json.decode(body, type=_Message).message
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return body[:200].decode(errors="replace").strip() or "nothing"

@@ -60,7 +60,7 @@ def test_other_forms_print_the_usage(
     assert configs == []
 
 
-@pytest.mark.parametrize("words", [["-ipalloc-range", "10.2.0.0/16"], ["host1", "-plugin=false"], ["-Hunix:///a"]])
+@pytest.mark.parametrize("words", [["-ipalloc-range", "10.2.0.0/16"], ["host1", "-plugin=true"], ["-Hunix:///a"]])
 def test_flags_of_absent_services_are_known_with_one_dash_too(
     configs: list[Config], words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -82,3 +82,25 @@ def test_a_password_is_taken_as_it_is(password: str, joined: bool) -> None:
         patch.setattr(plait.node, "run", given_configs.append)
         assert run(["daemon", *([f"--password={password}"] if joined else ["--password", password])]) == 0
     assert [config.password for config in given_configs] == [password.encode()]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--no-dns"],
+        ["-no-fastdp"],
+        ["--no-dns=true"],
+        ["--proxy=false", "--plugin=false"],
+        ["--ipalloc-range="],
+        ["--ipalloc-range", ""],
+    ],
+)
+def test_switches_that_turn_off_what_is_not_there_are_honoured(configs: list[Config], words: list[str]) -> None:
+    assert run(["daemon", *words, "--port", "7000", "host1"]) == 0
+    assert [(config.port, config.peers) for config in configs] == [(7000, ("host1",))]
+
+
+@pytest.mark.parametrize("words", [["--no-dns=false"], ["--proxy=true"], ["--ipalloc-range", "10.2.0.0/16"]])
+def test_switches_that_ask_for_what_is_not_there_are_refused(configs: list[Config], words: list[str]) -> None:
+    assert run(["daemon", *words]) == 125
+    assert configs == []
