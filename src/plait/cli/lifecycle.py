@@ -1,13 +1,16 @@
 """`launch`, `daemon`, `stop`, `reset`: the life of the node on this host."""
 
+import errno
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +56,11 @@ def launch(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
     except KeyboardInterrupt:
         click.echo(f"the node (pid {process.pid}) goes on starting; 'plait stop' ends it", err=True)
         raise
-    name = client.report()["Router"]["Name"]
+    report = client.report()
+    for problem in report["Plait"]["Problems"]:
+        cure = f"; cure: {problem['Cure']}" if problem["Cure"] else ""
+        click.echo(f"warning: {problem['What']}{cure}", err=True)
+    name = report["Router"]["Name"]
     click.echo(json.dumps({"name": name, "pid": process.pid}) if as_json else name)
 
 
@@ -169,7 +176,8 @@ def _start(log: Path, words: list[str], password: bytes | None) -> tuple[int, "s
         log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if log.exists() and log.stat().st_size > MAX_LOG_BYTES:
             log.replace(f"{log}.1")
-        with log.open("ab") as output:
+        with log.open("ab", buffering=0) as output:
+            _write_first_line(output, words)
             began_at = output.tell()
             process = subprocess.Popen(
                 # -P: a root's program takes no modules from the directory it happens to be in.
@@ -186,6 +194,14 @@ def _start(log: Path, words: list[str], password: bytes | None) -> tuple[int, "s
         raise StateError(
             f"cannot write the log {log} ({error.strerror}): free the disk or choose another --state-dir"
         ) from error
+
+
+def _write_first_line(log: FileIO, words: list[str]) -> None:
+    """Begin a node's part of the log; also shows, before the node needs it, whether the disk takes another line."""
+    stamp = time.strftime("%Y-%m-%d %H:%M:%S,000")
+    line = f"{stamp} INFO plait: launching: plait daemon {shlex.join(words)}\n".encode(errors="surrogateescape")
+    if log.write(line) < len(line):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _wait_until_ready(client: Client, process: "subprocess.Popen[bytes]", log: Path, began_at: int) -> None:

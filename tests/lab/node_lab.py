@@ -1,0 +1,147 @@
+"""Helpers for tests of whole nodes: what they say, what they leave behind, and troubles to make."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from plait.api.client import Client
+from plait.errors import NodeUnreachable
+from plait.testing.lab import Lab, wait_until
+from plait.testing.lab.hosts import Host
+from plait.testing.lab.node import Node
+from plait.testing.lab.processes import Completed
+
+PLAIT = (sys.executable, "-m", "plait")
+# Everything in a namespace that a node could leave behind. Addresses lose the mark of those that are still probed.
+_LISTING = """
+ip -details link; ip address; ip route show table all; ip -6 route show table all; ip rule; nft list ruleset
+grep -r . /proc/sys/net/ipv4/conf /proc/sys/net/ipv6/conf /proc/sys/net/ipv4/ip_forward 2>/dev/null
+"""
+_TROUBLE_WORDS = ("Traceback", " CRITICAL ", "Exception ignored", "never awaited", "defect")
+
+
+def client(host: Host) -> Client:
+    return Client(Path(f"{host.directory}/run"))
+
+
+def report(host: Host) -> dict[str, Any]:
+    return client(host).report()
+
+
+def log(host: Host) -> str:
+    return Path(f"{host.directory}/state/plait.log").read_text()
+
+
+def pid(host: Host) -> int:
+    return int(Path(f"{host.directory}/run/plait.pid").read_text())
+
+
+def problems(host: Host) -> list[str]:
+    return [f"{problem['What']} {problem['Cure']}" for problem in report(host)["Plait"]["Problems"]]
+
+
+def told(host: Host, *parts: str, timeout: float = 20.0) -> str:
+    """Wait until a problem has all these parts, in the report, in `status` and in the log, and give its sentence."""
+
+    def find() -> str:
+        found = [
+            p["What"] for p in report(host)["Plait"]["Problems"] if all(s in f"{p['What']} {p['Cure']}" for s in parts)
+        ]
+        return found[0] if found else ""
+
+    what = wait_until(find, f"{host.name} names a problem with {parts}; it has {problems(host)}", timeout)
+    assert f"Problem: {what}\n" in client(host).text("/status")
+    assert any(f" WARNING plait: {what}" in line for line in log(host).splitlines())
+    return what
+
+
+def connections(host: Host) -> dict[str, dict[str, Any]]:
+    """Connections and targets by address, without the ports of those that called us."""
+    found = report(host)["Router"]["Connections"] or []
+    return {c["Address"] if c["Outbound"] else c["Address"].rpartition(":")[0]: c for c in found}
+
+
+def established(host: Host) -> set[str]:
+    """Nicknames of the neighbours with which frames pass."""
+    return {c["NickName"] for c in report(host)["Plait"]["Connections"] if c["EstablishedSince"] is not None}
+
+
+def wait_for_neighbours(host: Host, *names: str, timeout: float = 20.0) -> None:
+    wait_until(lambda: established(host) == set(names), f"{host.name} has the neighbours {names}", timeout)
+
+
+def is_up(host: Host) -> bool:
+    try:
+        return client(host).request("GET", "/status").status == 200
+    except NodeUnreachable:
+        return False
+
+
+def check_logs(lab: Lab) -> None:
+    """No node of the lab met anything it could not explain."""
+    for host in lab.nodes:
+        path = host.directory / "state" / "plait.log"
+        for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
+            assert not any(word in line for word in _TROUBLE_WORDS), f"{host.name}: {line}"
+
+
+def explained(done: Completed, status: int, *parts: str) -> str:
+    """Check that a command failed as it should, with a sentence and nothing else, and give that."""
+    assert done.status == status, done
+    assert all(part in done.stderr for part in parts), done.stderr
+    assert not any(word in done.stderr for word in _TROUBLE_WORDS), done.stderr
+    return done.stderr
+
+
+def snapshot(node: Node) -> str:
+    """All links, addresses, routes, rules and settings of a namespace; waits until none of it is in flux."""
+    wait_until(lambda: "tentative" not in node.run(["ip", "-6", "address"]).stdout, "IPv6 addresses have settled")
+    return node.run(["sh", "-c", _LISTING]).stdout
+
+
+def hidden_from(host: Host, shadowed: str, argv: Sequence[str]) -> Completed:
+    """Run a program that finds a directory empty."""
+    script = f'mount -t tmpfs none {shadowed} && exec "$@"'
+    return host.run(["unshare", "--mount", "sh", "-c", script, "sh", *argv], check=False)
+
+
+@contextmanager
+def tiny_disk(path: Path, size: str = "256k") -> Iterator[Path]:
+    """A file system of its own at this directory."""
+    path.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tiny", str(path)], check=True)
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+@contextmanager
+def filled(path: Path, spare: int = 0) -> Iterator[None]:
+    """Leave so many bytes, and not one page more, on the disk of this directory."""
+    filler = path / "filler"
+    with filler.open("wb", buffering=0) as file:
+        try:
+            while file.write(bytes(4096)):
+                pass
+        except OSError:
+            pass
+        if spare:
+            os.truncate(filler, filler.stat().st_size - spare)
+    try:
+        yield
+    finally:
+        filler.unlink()
+
+
+@contextmanager
+def one_lab() -> Iterator[Lab]:
+    """A lab for a whole module; its nodes' logs are checked at the end."""
+    with ExitStack() as stack:
+        lab = stack.enter_context(Lab())
+        yield lab
+        check_logs(lab)
