@@ -19,7 +19,7 @@ PLAIT = (sys.executable, "-m", "plait")
 # Everything in a namespace that a node could leave behind. Addresses lose the mark of those that are still probed.
 _LISTING = """
 ip -details link; ip address; ip route show table all; ip -6 route show table all; ip rule; nft list ruleset
-grep -r . /proc/sys/net/ipv4/conf /proc/sys/net/ipv6/conf /proc/sys/net/ipv4/ip_forward 2>/dev/null
+grep -rs . /proc/sys/net/ipv4/conf /proc/sys/net/ipv6/conf /proc/sys/net/ipv4/ip_forward || true
 """
 _TROUBLE_WORDS = ("Traceback", " CRITICAL ", "Exception ignored", "never awaited", "defect")
 

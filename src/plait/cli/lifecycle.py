@@ -102,7 +102,7 @@ def stop(run_dir: Path) -> None:
 def reset(force: bool, weave_bridge: str, run_dir: Path, state_dir: Path) -> None:
     """Stop the node and remove every link, rule and file that it made, its name in the mesh too."""
     pid, log = _pid(run_dir), state_dir / LOG_NAME
-    began_at = log.stat().st_size if log.exists() else 0
+    began_at = _size(log)
     try:
         Client(run_dir, STOP_PATIENCE).call("stop", reset=True)
     except NodeUnreachable as error:
@@ -174,7 +174,7 @@ def _start(log: Path, words: list[str], password: bytes | None) -> tuple[int, "s
         environment[b"WEAVE_PASSWORD"] = password
     try:
         log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if log.exists() and log.stat().st_size > MAX_LOG_BYTES:
+        if _size(log) > MAX_LOG_BYTES:
             log.replace(f"{log}.1")
         with log.open("ab", buffering=0) as output:
             _write_first_line(output, words)
@@ -194,6 +194,13 @@ def _start(log: Path, words: list[str], password: bytes | None) -> tuple[int, "s
         raise StateError(
             f"cannot write the log {log} ({error.strerror}): free the disk or choose another --state-dir"
         ) from error
+
+
+def _size(log: Path) -> int:
+    try:
+        return log.stat().st_size
+    except OSError:
+        return 0  # it is not there, or not for this user
 
 
 def _write_first_line(log: FileIO, words: list[str]) -> None:
