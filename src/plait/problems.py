@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 # Problems are keyed by what they touch; a flood of strangers' connections must not fill memory.
 MAX_PROBLEMS = 100
+# Seconds between two log lines of one problem whose sentence varies with what a stranger sends.
+VARIATION_INTERVAL = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +18,7 @@ class Problem:
     what: str
     cure: str
     since: float
+    told_at: float
     ends_at: float | None
 
 
@@ -33,16 +36,20 @@ class Problems:
     ) -> bool:
         """Note that something is wrong, for `lasts` seconds or until `clear`; True if it should be logged.
 
-        The same problem again is no news, nor is another sentence of one that `varies` with what a stranger sends; the
-        oldest problem makes room when the register is full.
+        The same problem again is no news; another sentence of one that `varies` with what a stranger sends is so once
+        per VARIATION_INTERVAL. The oldest problem makes room when the register is full.
         """
+        ends_at = None if lasts is None else now + lasts
         known = self._by_key.pop(key, None)
+        if known is not None and not self._is_over(known, now):
+            is_quiet = varies and now < known.told_at + VARIATION_INTERVAL
+            if known.what == what or is_quiet:
+                self._by_key[key] = Problem(what, cure, known.since, known.told_at, ends_at)
+                return False
         if known is None and len(self._by_key) >= MAX_PROBLEMS:
             del self._by_key[min(self._by_key, key=lambda other: self._by_key[other].since)]
-        is_same = known is not None and not self._is_over(known, now) and (varies or known.what == what)
-        since = known.since if known is not None and is_same else now
-        self._by_key[key] = Problem(what, cure, since, None if lasts is None else now + lasts)
-        return not is_same
+        self._by_key[key] = Problem(what, cure, now, now, ends_at)
+        return True
 
     def clear(self, key: str) -> bool:
         """Note that it is over; True if it was there."""

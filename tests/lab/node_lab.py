@@ -55,7 +55,7 @@ def told(host: Host, *parts: str, timeout: float = 20.0) -> str:
 
     what = wait_until(find, f"{host.name} names a problem with {parts}; it has {problems(host)}", timeout)
     assert f"Problem: {what}\n" in client(host).text("/status")
-    assert any(f" WARNING plait: {what}" in line for line in log(host).splitlines())
+    assert any(" WARNING plait: " in line and all(s in line for s in parts) for line in log(host).splitlines())
     return what
 
 

@@ -1,6 +1,6 @@
 """The register of what is wrong."""
 
-from plait.problems import MAX_PROBLEMS, Problems
+from plait.problems import MAX_PROBLEMS, VARIATION_INTERVAL, Problems
 
 
 def test_a_problem_is_news_once_and_keeps_its_age() -> None:
@@ -15,6 +15,15 @@ def test_a_changed_sentence_is_news() -> None:
     problems.report("pump", "the pump died", "", now=1.0)
     assert problems.report("pump", "the pump died again", "", now=2.0)
     assert [problem.what for problem in problems.current(2.0)] == ["the pump died again"]
+
+
+def test_what_varies_with_a_strangers_bytes_is_news_now_and_then() -> None:
+    problems = Problems()
+    assert problems.report("refused", "it says a", "", 0.0, 600.0, varies=True)
+    assert not problems.report("refused", "it says b", "", 1.0, 600.0, varies=True)
+    assert [problem.what for problem in problems.current(1.0)] == ["it says b"]
+    assert not problems.report("refused", "it says b", "", VARIATION_INTERVAL, 600.0, varies=True)
+    assert problems.report("refused", "it says c", "", VARIATION_INTERVAL, 600.0, varies=True)
 
 
 def test_a_problem_ends_when_cleared_or_when_its_time_is_over() -> None:
