@@ -174,7 +174,7 @@ class Node:
 
     def _on_removal(self, removed: events.ConnectionRemoved) -> None:
         peer = removed.peer
-        sentence = f"the connection with {self._router.peers.label(peer)} at {removed.address} ended: {removed.reason}"
+        sentence = f"the connection with {removed.label} at {removed.address} ended: {removed.reason}"
         self._troubles.clear(f"pending {peer}")
         if removed.is_fault:
             self._troubles.report(f"lost {peer}", sentence, "", SHOWN_SECONDS, varies=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from plait.attach.container import Container
-from plait.attach.reset import reset
+from plait.attach.reset import LINK_PREFIX, reset
 from plait.config import Config
 from plait.errors import PermissionNeeded, StateError
 from plait.host import tap, udp, underlay
@@ -21,6 +21,8 @@ from plait.state import FILE_NAME, Store
 # The bits of a MAC address's first octet (IEEE 802): a name of our own making is locally administered unicast.
 _LOCAL, _MULTICAST = 0x02, 0x01
 DEFAULT_UNDERLAY_MTU = 1500
+# Our own links follow the MTU of the overlay, and would make it smaller with each start.
+_NO_UNDERLAY = ("lo", LINK_PREFIX)
 # The overlay must at least carry what every IPv6 link must (RFC 8200, section 5).
 _MIN_MTU = 1280
 
@@ -94,8 +96,8 @@ def _underlay_mtu(config: Config) -> int:
     uplink = underlay.default_uplink()
     if uplink is not None:
         return uplink.mtu
-    physical = [link.mtu for link in links.values() if link.kind != "bridge" and not link.name.startswith("lo")]
-    return min(physical, default=DEFAULT_UNDERLAY_MTU)
+    others = [link for link in links.values() if link.kind != "bridge" and not link.name.startswith(_NO_UNDERLAY)]
+    return min((link.mtu for link in others), default=DEFAULT_UNDERLAY_MTU)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,9 @@
 """Helpers for tests of whole nodes: what they say, what they leave behind, and troubles to make."""
 
+import difflib
 import os
+import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -21,6 +24,8 @@ _LISTING = """
 ip -details link; ip address; ip route show table all; ip -6 route show table all; ip rule; nft list ruleset
 grep -rs . /proc/sys/net/ipv4/conf /proc/sys/net/ipv6/conf /proc/sys/net/ipv4/ip_forward || true
 """
+# Of a bridge: what runs, and what it takes over from the ports of the moment.
+_IN_FLUX = r"(\w+_timer|fdb_n_learned|[gt][sr]o_max_\w+) +[0-9.]+"
 _TROUBLE_WORDS = ("Traceback", " CRITICAL ", "Exception ignored", "never awaited", "defect")
 
 
@@ -38,6 +43,13 @@ def log(host: Host) -> str:
 
 def pid(host: Host) -> int:
     return int(Path(f"{host.directory}/run/plait.pid").read_text())
+
+
+def kill(host: Host) -> None:
+    """End a node as a crash would."""
+    process = pid(host)
+    os.kill(process, signal.SIGKILL)
+    wait_until(lambda: not Path("/proc", str(process), "exe").exists(), "the node is gone")
 
 
 def problems(host: Host) -> list[str]:
@@ -100,7 +112,32 @@ def explained(done: Completed, status: int, *parts: str) -> str:
 def snapshot(node: Node) -> str:
     """All links, addresses, routes, rules and settings of a namespace; waits until none of it is in flux."""
     wait_until(lambda: "tentative" not in node.run(["ip", "-6", "address"]).stdout, "IPv6 addresses have settled")
-    return node.run(["sh", "-c", _LISTING]).stdout
+    return re.sub(_IN_FLUX, r"\1", node.run(["sh", "-c", _LISTING]).stdout)
+
+
+def changes(before: str, after: str) -> list[str]:
+    """The lines that two snapshots do not share."""
+    return [line for line in difflib.ndiff(before.splitlines(), after.splitlines()) if line[0] in "+-"]
+
+
+def same(before: str, after: str) -> bool:
+    """Whether two snapshots are equal; a difference is raised, in lines that a person can read."""
+    if before != after:
+        raise AssertionError("\n".join(changes(before, after)))
+    return True
+
+
+def without_link(listing: str, name: str) -> str:
+    """A snapshot without everything that names a link."""
+    kept, is_dropped = [], False
+    for line in listing.splitlines():
+        if re.match(r"\d+: ", line):
+            is_dropped = f": {name}: " in line
+        elif not line.startswith(" "):
+            is_dropped = False
+        if not is_dropped and name not in line:
+            kept.append(line)
+    return "\n".join(kept)
 
 
 def hidden_from(host: Host, shadowed: str, argv: Sequence[str]) -> Completed:

@@ -9,7 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from lab.node_lab import PLAIT, check_logs, explained, filled, hidden_from, log, problems, snapshot, tiny_disk, told
+from lab.node_lab import (
+    PLAIT,
+    check_logs,
+    explained,
+    filled,
+    hidden_from,
+    log,
+    problems,
+    same,
+    snapshot,
+    tiny_disk,
+    told,
+)
 from plait.host.netlink import Netlink
 from plait.testing.lab import Host, Lab
 from plait.testing.lab.features import missing_features
@@ -80,7 +92,7 @@ def test_a_port_in_use(
         if kind is socket.SOCK_STREAM:
             taken.listen()
         explained(bare.plait("launch", check=False), 6, *parts)
-    assert snapshot(bare) == before
+    assert same(before, snapshot(bare))
 
 
 def test_the_same_in_the_foreground(bare: Host, before: str) -> None:
@@ -88,7 +100,7 @@ def test_the_same_in_the_foreground(bare: Host, before: str) -> None:
         taken.bind(("", 6783))
         said = explained(bare.plait("daemon", check=False), 6, "UDP port 6783", "--port")
     assert len(said.splitlines()) == 1
-    assert snapshot(bare) == before
+    assert same(before, snapshot(bare))
 
 
 @pytest.mark.parametrize(
@@ -106,7 +118,7 @@ def test_the_name_of_a_link_is_taken_by_another_kind(
         explained(bare.plait("launch", check=False), status, *parts)
     finally:
         bare.run(["ip", "link", "delete", name])
-    assert snapshot(bare) == before
+    assert same(before, snapshot(bare))
 
 
 def test_a_second_node_here(running: Host) -> None:
@@ -132,7 +144,7 @@ def test_without_root_and_without_a_node(bare: Host) -> None:
 
 def test_without_tun(bare: Host, before: str) -> None:
     explained(hidden_from(bare, "/dev/net", [*PLAIT, "launch"]), 8, "/dev/net/tun", "modprobe tun", "--device")
-    assert snapshot(bare) == before
+    assert same(before, snapshot(bare))
 
 
 # What was kept
@@ -171,14 +183,14 @@ def test_a_full_disk(bare: Host, before: str, spare: int) -> None:
     with tiny_disk(state), filled(state, spare):
         done = bare.plait("launch", f"--state-dir={state}", check=False)
         explained(done, 10, str(state), "o space left on", "free", "--state-dir")
-    assert snapshot(bare) == before
+    assert same(before, snapshot(bare))
 
 
 def test_a_run_directory_that_cannot_be(bare: Host, before: str) -> None:
     (bare.directory / "file").write_text("")
     done = bare.plait("launch", f"--run-dir={bare.directory}/file/run", check=False)
     explained(done, 10, f"{bare.directory}/file/run", "--run-dir")
-    assert snapshot(bare) == before
+    assert same(before, snapshot(bare))
 
 
 # What was said
@@ -199,7 +211,7 @@ def test_bad_flags(bare: Host, words: list[str], part: str) -> None:
 
 def test_the_address_to_bind_is_not_ours(bare: Host, before: str) -> None:
     explained(bare.plait("launch", "--host=10.99.7.7", check=False), 1, "10.99.7.7", "--host")
-    assert snapshot(bare) == before
+    assert same(before, snapshot(bare))
 
 
 def test_a_name_without_an_address_and_our_own_address(fresh: Host) -> None:

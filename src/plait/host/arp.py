@@ -3,10 +3,12 @@
 Works in the network namespace of the calling thread; waits for no answer.
 """
 
+import errno
 import fcntl
 import socket
 import struct
 import threading
+import time
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from plait.host.kernel_errors import kernel_error
@@ -19,6 +21,7 @@ _NEIGHBOUR_ADVERTISEMENT = 136  # RFC 4861 section 4.4
 _OVERRIDE = 0x20000000
 _TARGET_LINK_LAYER_ADDRESS = 2
 _HOP_LIMIT = 255  # RFC 4861 section 7.1: receivers discard any other
+_READY_PATIENCE, _READY_POLL = 1.0, 0.002  # seconds
 
 
 def announce(interface: str, address: str | IPv4Address | IPv6Address) -> None:
@@ -70,4 +73,17 @@ def _send_advertisement(interface: str, address: IPv6Address, message: bytes) ->
         sender.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, _HOP_LIMIT)
         sender.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index)
         sender.bind((str(address), 0, 0, index if address.is_link_local else 0))
-        sender.sendto(message, ("ff02::1", 0, 0, index))
+        _send_when_ready(sender, message, ("ff02::1", 0, 0, index))
+
+
+def _send_when_ready(sender: socket.socket, message: bytes, target: tuple[str, int, int, int]) -> None:
+    """An interface gets its multicast route when the kernel has noticed its carrier, a moment after it was set up."""
+    deadline = time.monotonic() + _READY_PATIENCE
+    while True:
+        try:
+            sender.sendto(message, target)
+            return
+        except OSError as error:
+            if error.errno != errno.ENETUNREACH or time.monotonic() > deadline:
+                raise
+        time.sleep(_READY_POLL)

@@ -43,10 +43,14 @@ class ConnectionConfirmed:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionRemoved:
-    """The connection has left the mesh: overlays on it must stop. `is_fault`: somebody should look at the reason."""
+    """The connection has left the mesh: overlays on it must stop. `is_fault`: somebody should look at the reason.
+
+    `label` is how people read the peer's name: the peer itself may be forgotten with its connection.
+    """
 
     connection: ConnectionId
     peer: PeerName
+    label: str
     address: str
     reason: str
     is_fault: bool

@@ -225,7 +225,8 @@ class Router:
         self.peers.release(link.peer)
         self.peers.remove_connection(link.peer)
         self.termination_count += 1
-        self._events.append(events.ConnectionRemoved(link.id, link.peer, link.address, reason, is_fault))
+        label = self.peers.label(link.peer)
+        self._events.append(events.ConnectionRemoved(link.id, link.peer, label, link.address, reason, is_fault))
         self._own_record_changed(now)
         self._collect_garbage(now)
         self.maker.connection_terminated(link.address, link.outbound, reason, now)

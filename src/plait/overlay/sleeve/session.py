@@ -258,7 +258,7 @@ class SleeveSession:
         if not self._is_live:
             return []
         if now >= self._timeout_at:
-            return self._fail(self._silence())
+            return self._fail(self._silence(now))
         actions: list[Action] = []
         if now >= self._heartbeat_at:
             actions += self._heartbeat(now)
@@ -361,10 +361,12 @@ class SleeveSession:
         self.failure = reason
         return [Failed(reason)]
 
-    def _silence(self) -> str:
+    def _silence(self, now: float) -> str:
+        heard_at = self.confirmed_since if self.last_heartbeat is None else self.last_heartbeat
+        seconds = now - (now if heard_at is None else heard_at)
         refusal = f"; the kernel refused to send: {self.last_send_error}" if self.last_send_error else ""
         return (
-            f"no UDP heartbeat from the peer at {_text(self.remote)} for {HEARTBEAT_TIMEOUT:.0f} s{refusal}; "
+            f"no UDP heartbeat from the peer at {_text(self.remote)} for {seconds:.0f} s{refusal}; "
             "let UDP between the two hosts through, both ways"
         )
 
