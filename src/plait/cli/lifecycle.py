@@ -20,7 +20,7 @@ from plait.api.client import Client, NotRunning
 from plait.cli.options import json_option, make_config, node_options, run_dir_option, state_dir_option
 from plait.cli.verb import DaemonVerb, NodeVerb, Verb
 from plait.errors import AlreadyRunning, ConfigError, NodeUnreachable, PermissionNeeded, PlaitError, StateError
-from plait.paths import LOG_NAME, PID_NAME
+from plait.paths import LOG_NAME, PID_NAME, SOCKET_NAME
 
 # A node starts in well under a second; a host that swaps may need far longer.
 LAUNCH_PATIENCE = 30.0
@@ -138,7 +138,8 @@ def _reset_here(bridge: str, run_dir: Path, state_dir: Path) -> list[str]:
     from plait.startup import reset_host
 
     troubles = reset_host(Config(bridge=bridge, run_dir=run_dir.absolute(), state_dir=state_dir.absolute()))
-    (run_dir / PID_NAME).unlink(missing_ok=True)
+    for name in (PID_NAME, SOCKET_NAME):
+        (run_dir / name).unlink(missing_ok=True)
     return troubles
 
 
