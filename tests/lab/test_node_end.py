@@ -134,10 +134,12 @@ def test_a_service_manager_is_told(shared: Lab) -> None:
         assert host.status_json()["Ready"]
         for _ in range(3):
             assert listener.recv(4096) == b"WATCHDOG=1"
-        os.kill(report(host)["Plait"]["Pump"]["pid"], signal.SIGSTOP)
+        pump = report(host)["Plait"]["Pump"]["pid"]
+        os.kill(pump, signal.SIGSTOP)
         drain(listener)
         assert report(host)["Plait"]["Pump"]["answers"] == "no"
         assert len(drain(listener)) <= 1  # one may have been on its way; it is none of health when no frames pass
+        os.kill(pump, signal.SIGCONT)
         os.kill(node.pid, signal.SIGTERM)
         while listener.recv(4096) != b"STOPPING=1":
             pass

@@ -21,7 +21,10 @@ _NEIGHBOUR_ADVERTISEMENT = 136  # RFC 4861 section 4.4
 _OVERRIDE = 0x20000000
 _TARGET_LINK_LAYER_ADDRESS = 2
 _HOP_LIMIT = 255  # RFC 4861 section 7.1: receivers discard any other
-_READY_PATIENCE, _READY_POLL = 1.0, 0.002  # seconds
+# Until the kernel has noticed the carrier of an interface, IPv6 can use neither its addresses nor a multicast route
+# there. For a veth whose other end happens to have its own number that takes up to a second (linkwatch_urgent_event).
+_NOT_READY = (errno.EADDRNOTAVAIL, errno.ENETUNREACH)
+_READY_PATIENCE, _READY_POLL = 2.0, 0.002  # seconds
 
 
 def announce(interface: str, address: str | IPv4Address | IPv6Address) -> None:
@@ -72,18 +75,14 @@ def _send_advertisement(interface: str, address: IPv6Address, message: bytes) ->
     with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as sender:
         sender.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, _HOP_LIMIT)
         sender.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index)
-        sender.bind((str(address), 0, 0, index if address.is_link_local else 0))
-        _send_when_ready(sender, message, ("ff02::1", 0, 0, index))
-
-
-def _send_when_ready(sender: socket.socket, message: bytes, target: tuple[str, int, int, int]) -> None:
-    """An interface gets its multicast route when the kernel has noticed its carrier, a moment after it was set up."""
-    deadline = time.monotonic() + _READY_PATIENCE
-    while True:
-        try:
-            sender.sendto(message, target)
-            return
-        except OSError as error:
-            if error.errno != errno.ENETUNREACH or time.monotonic() > deadline:
-                raise
-        time.sleep(_READY_POLL)
+        source = (str(address), 0, 0, index if address.is_link_local else 0)
+        deadline = time.monotonic() + _READY_PATIENCE
+        while True:
+            try:
+                sender.bind(source)
+                sender.sendto(message, ("ff02::1", 0, 0, index))
+                return
+            except OSError as error:
+                if error.errno not in _NOT_READY or time.monotonic() > deadline:
+                    raise
+            time.sleep(_READY_POLL)
