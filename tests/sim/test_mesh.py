@@ -7,6 +7,8 @@ import pytest
 from plait.testing.sim import Simulation
 from plait.testing.sim.node import SimNode
 
+pytestmark = pytest.mark.timeout(300)  # a hundred nodes take a minute, and more where others work too
+
 
 def start_sparse(simulation: Simulation, nodes: list[SimNode], degree: int) -> None:
     """Start nodes that each call some earlier ones, without discovery: a connected, random graph."""
@@ -22,6 +24,11 @@ def random_targets(simulation: Simulation, count: int = 2) -> list[str]:
     return simulation.rng.sample(running, min(count, len(running)))
 
 
+def is_established(node: SimNode) -> bool:
+    connections = node.router.peers.ourself.connections
+    return bool(connections) and all(connection.established for connection in connections)
+
+
 def test_three_nodes_discover_each_other() -> None:
     simulation = Simulation(seed=1)
     first, second, third = simulation.add(3)
@@ -34,6 +41,26 @@ def test_three_nodes_discover_each_other() -> None:
         connections = node.router.peers.ourself.connections
         assert len(connections) == 2
         assert all(connection.established for connection in connections)
+
+
+def test_broadcasts_pass_soon_after_an_overlay_carries_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    simulation = Simulation(seed=3)
+    first, second = simulation.add(2)
+    has_confirmed = SimNode.has_confirmed
+    # The first heartbeats are lost, so the overlay's news comes some time after that of the connection.
+    late = 0.3
+    monkeypatch.setattr(
+        SimNode, "has_confirmed", lambda node, uid: simulation.clock.now > late and has_confirmed(node, uid)
+    )
+    first.start([])
+    second.start([first.address])
+    while not all(is_established(node) for node in (first, second)):
+        simulation.run_for(0.01)
+        assert simulation.clock.now < 5
+    assert simulation.clock.now > late
+    simulation.run_for(0.2)
+    assert list(first.router.routes.broadcast(first.name)) == [second.name]
+    assert list(second.router.routes.broadcast(second.name)) == [first.name]
 
 
 def test_two_nodes_that_call_each_other_keep_one_connection() -> None:

@@ -5,6 +5,7 @@ What bytes look like is `Connection`'s business, which overlay carries frames is
 """
 
 import random
+from collections import deque
 from collections.abc import Iterable, Sequence
 
 from plait.errors import PlaitError
@@ -28,9 +29,11 @@ TOPOLOGY_UPDATE_INTERVAL = 1.0
 GARBAGE_COLLECTION_DELAY = 1.0
 ROUTE_COMPUTATION_DELAY = 0.1
 
-# Weave waits the interval before each update of our own record; we wait only if one was sent within it, so that a lone
-# change (a connection that works now) is known everywhere at once and a burst still travels as one.
-TOPOLOGY_UPDATE_DELAY = 0.02
+# Weave waits these before each update of our own record and each computation; we wait only if others were made within
+# that time, so that a lone change counts everywhere at once and a burst still travels as one. A new connection changes
+# our record twice: when it is there, and when it carries frames.
+LONE_CHANGE_DELAY = 0.02
+TOPOLOGY_UPDATES_PER_INTERVAL = 2
 
 # Channels are named by peers; a real mesh has three. More names than this are noise and are not relayed.
 MAX_CHANNELS = 64
@@ -57,7 +60,8 @@ class Router:
         self._events: list[events.Event] = []
         self._channels: dict[str, Gossiper] = {TOPOLOGY: TopologyGossiper(self.peers, self._topology_merged)}
         self._stale_names: set[PeerName] = set()
-        self._topology_sent_at = now - TOPOLOGY_UPDATE_INTERVAL
+        self._topology_sent_at = deque([now - TOPOLOGY_UPDATE_INTERVAL], maxlen=TOPOLOGY_UPDATES_PER_INTERVAL)
+        self._routes_due = now - ROUTE_COMPUTATION_DELAY
         self._schedule = Schedule()
         self._schedule.at("gossip", now + GOSSIP_INTERVAL)
 
@@ -180,7 +184,7 @@ class Router:
             elif task == "routes":
                 self._compute_routes()
             elif task == "topology":
-                self._topology_sent_at = now
+                self._topology_sent_at.append(now)
                 self._send_stale_records()
             elif task == "garbage":
                 self._collect_garbage(now)
@@ -235,9 +239,9 @@ class Router:
     def _own_record_changed(self, now: float, *others: PeerName) -> None:
         self._stale_names.update((self.our_name, *others))
         self._schedule.within(
-            "topology", max(now + TOPOLOGY_UPDATE_DELAY, self._topology_sent_at + TOPOLOGY_UPDATE_INTERVAL)
+            "topology", max(now + LONE_CHANGE_DELAY, self._topology_sent_at[0] + TOPOLOGY_UPDATE_INTERVAL)
         )
-        self._schedule.within("routes", now + ROUTE_COMPUTATION_DELAY)
+        self._routes_are_stale(now)
 
     def _make_connections(self, now: float) -> None:
         for dial in self.maker.check(now, self.peers.records()):
@@ -333,7 +337,7 @@ class Router:
         for notice in result.notices:
             self._notice(notice, is_warning=True)
         if result.improved:
-            self._schedule.within("routes", now + ROUTE_COMPUTATION_DELAY)
+            self._routes_are_stale(now)
             self._make_connections(now)
 
     def _send_stale_records(self) -> None:
@@ -347,9 +351,13 @@ class Router:
         version = self.peers.ourself.summary.version
         for peer in self.peers.collect_garbage():
             self._events.append(events.PeerForgotten(peer))
-            self._schedule.within("routes", now + ROUTE_COMPUTATION_DELAY)
+            self._routes_are_stale(now)
         if self.peers.ourself.summary.version != version:
             self._own_record_changed(now)
+
+    def _routes_are_stale(self, now: float) -> None:
+        due = max(now + LONE_CHANGE_DELAY, self._routes_due + ROUTE_COMPUTATION_DELAY)
+        self._routes_due = self._schedule.within("routes", due)
 
     def _compute_pending_routes(self) -> None:
         if self._schedule.cancel("routes"):

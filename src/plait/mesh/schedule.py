@@ -11,9 +11,12 @@ class Schedule:
         """Set the deadline, whatever it was."""
         self._deadlines[name] = when
 
-    def within(self, name: str, when: float) -> None:
-        """Set the deadline unless one is set: what is deferred waits once, not anew with each cause."""
-        self._deadlines.setdefault(name, when)
+    def within(self, name: str, when: float) -> float:
+        """Set the deadline unless one is set, so that what is deferred waits once, not anew with each cause.
+
+        Give the deadline that counts.
+        """
+        return self._deadlines.setdefault(name, when)
 
     def cancel(self, name: str) -> bool:
         """Forget a deadline; True if there was one."""

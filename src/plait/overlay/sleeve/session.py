@@ -50,7 +50,7 @@ HEARTBEAT_TIMEOUT = MISSED_HEARTBEATS * SLOW_HEARTBEAT
 FRAGMENTATION_TEST_INTERVAL = 300.0
 """Seconds, as Weave has them."""
 
-FIRST_REPEAT = 0.05
+FIRST_REPEAT = 0.01
 """Seconds until a plait peer gets the first heartbeat again, doubling up to FAST_HEARTBEAT: the first often comes
 before the other end has its connection, and until one is heard broadcasts, so ARP requests, are lost."""
 
