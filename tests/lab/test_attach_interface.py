@@ -350,6 +350,8 @@ def test_a_refusal_leaves_nothing_half_made(h1: Host) -> None:
     assert guest_addresses(a) == [str(ONE), str(V6)]
 
 
+# Threads that only close something do no harm to a child.
+@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
 def test_a_node_killed_at_any_step_is_made_good_by_the_next(h1: Host) -> None:
     a = h1.container("a")
     for number in range(200):

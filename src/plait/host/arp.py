@@ -7,11 +7,11 @@ import errno
 import fcntl
 import socket
 import struct
-import threading
 import time
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from plait.host.kernel_errors import kernel_error
+from plait.host.release import release
 
 _ETH_P_ARP = 0x0806
 _SIOCGIFHWADDR = 0x8927  # linux/sockios.h
@@ -66,8 +66,7 @@ def _send_arp(interface: str, frame: bytes) -> None:
         sender.bind((interface, 0))
         sender.send(frame)
     finally:
-        # Closing waits some 10 ms for a grace period of the kernel, which nobody else has to.
-        threading.Thread(target=sender.close, name="close packet socket").start()
+        release(sender.close)
 
 
 def _send_advertisement(interface: str, address: IPv6Address, message: bytes) -> None:

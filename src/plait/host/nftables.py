@@ -11,11 +11,18 @@ import threading
 from typing import Any
 
 from plait.errors import KernelLacks, KernelRefused, PermissionNeeded, PlaitError
+from plait.host.release import release
 
 _LIBRARY = "libnftables.so.1"
 _NFT_CTX_OUTPUT_JSON = 1 << 4  # nftables/libnftables.h
 # libnftables is not documented as safe for threads: its scanner and tables of names are static.
 _one_at_a_time = threading.Lock()
+# A child process, which has this thread only, must find nobody in the library.
+os.register_at_fork(
+    before=_one_at_a_time.acquire,
+    after_in_parent=_one_at_a_time.release,
+    after_in_child=_one_at_a_time.release,
+)
 
 
 def run(commands: str) -> None:
@@ -53,19 +60,25 @@ def _run(commands: str) -> str:
     library = _library()
     with _one_at_a_time:
         context = library.nft_ctx_new(0)
-        if not context:
-            raise PermissionNeeded("cannot open a netlink socket for nftables; run it as root (capability NET_ADMIN)")
-        try:
+    if not context:
+        raise PermissionNeeded("cannot open a netlink socket for nftables; run it as root (capability NET_ADMIN)")
+    try:
+        with _one_at_a_time:
             library.nft_ctx_buffer_output(context)
             library.nft_ctx_buffer_error(context)
             library.nft_ctx_output_set_flags(context, _NFT_CTX_OUTPUT_JSON)
             status = library.nft_run_cmd_from_buffer(context, commands.encode())
             output, error = library.nft_ctx_get_output_buffer(context), library.nft_ctx_get_error_buffer(context)
-        finally:
-            library.nft_ctx_free(context)
+    finally:
+        release(functools.partial(_free, library, context))
     if status != 0:
         raise _refusal((error or b"").decode(errors="replace"))
     return (output or b"").decode()
+
+
+def _free(library: ctypes.CDLL, context: int) -> None:
+    with _one_at_a_time:
+        library.nft_ctx_free(context)
 
 
 def _refusal(message: str) -> PlaitError:
