@@ -205,6 +205,8 @@ class Router:
     def _add(self, opened: OpenedConnection, now: float) -> None:
         features = opened.features
         link = self.links.add(opened, now)
+        # A peer that comes back at once was forgotten meanwhile, with all behind it: older routes do not know that.
+        self._compute_pending_routes()
         record = self.peers.get(features.name)
         is_restarted = record is not None and record.summary.uid != features.uid
         is_new = is_restarted or self.routes.unicast(features.name) is None
