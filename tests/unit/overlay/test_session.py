@@ -273,6 +273,15 @@ def test_silence_ends_the_session() -> None:
     assert session.next_deadline() is None
 
 
+def test_the_silence_of_a_peer_with_quicker_heartbeats_is_shorter_and_named_so() -> None:
+    session = SleeveSession(connection_uid=UID, is_encrypted=False, remote=PEER, heartbeat_interval=1.0)
+    session.confirm(0.0)
+    session.heartbeat_received(PEER, UID, 1.0)
+    assert [type(action) for action in session.handle_timer(7.0)] == [s.Failed]
+    assert session.failure is not None
+    assert "192.0.2.2:6783 for 6 s" in session.failure
+
+
 @pytest.mark.parametrize(
     "number", [errno.ECONNREFUSED, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EPERM, errno.ENOBUFS, errno.ENETDOWN]
 )
