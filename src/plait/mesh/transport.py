@@ -4,8 +4,10 @@ Decides nothing: which connection may live, and why one ended, is the router's b
 """
 
 import asyncio
+import errno
 import itertools
 import logging
+import os
 import socket
 import struct
 from collections.abc import Callable, Coroutine
@@ -353,5 +355,7 @@ def _sentence(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "connection timed out"
     if isinstance(error, OSError):
-        return (error.strerror or str(error) or type(error).__name__).lower()
+        # asyncio puts words of its own, with the address, into `strerror`.
+        number = error.errno or 0
+        return (os.strerror(number) if number in errno.errorcode else str(error) or type(error).__name__).lower()
     return str(error)

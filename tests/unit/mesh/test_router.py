@@ -287,7 +287,10 @@ def test_who_comes_back_gets_everything_again(pause: float) -> None:
     world.run(pause)
     world.connect(first, middle)
     world.run(2)
-    assert names(first) == names(last) == {1, 2, 3}
+    for member, other in ((first, last), (last, first)):
+        known = member.router.peers.get(other.name)
+        assert known is not None
+        assert known.connections == other.router.peers.ourself.connections
 
 
 def test_a_restarted_peer_is_told_everything_although_it_never_was_gone() -> None:
