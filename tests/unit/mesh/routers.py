@@ -2,7 +2,7 @@
 
 import itertools
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from plait.mesh import events
 from plait.mesh.features import RemoteFeatures
@@ -18,10 +18,16 @@ SLEEVE = ("sleeve",)
 
 
 def features(
-    name: int, *, nickname: str = "", uid: int = 0, overlays: tuple[str, ...] | None = SLEEVE
+    name: int,
+    *,
+    nickname: str = "",
+    uid: int = 0,
+    overlays: tuple[str, ...] | None = SLEEVE,
+    extra: Mapping[str, str] | None = None,
 ) -> RemoteFeatures:
     """What a peer announces of itself."""
-    return RemoteFeatures(PeerName(name), nickname or f"n{name}", uid or 1000 + name, 0, name, False, overlays, {})
+    uid = uid or 1000 + name
+    return RemoteFeatures(PeerName(name), nickname or f"n{name}", uid, 0, name, False, overlays, extra or {})
 
 
 def opened(

@@ -1,0 +1,214 @@
+"""Two overlay managers with everything real but the pump's process: what one would send, the other receives."""
+
+import asyncio
+import errno
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from plait.mesh import messages
+from plait.mesh.events import ConnectionId
+from plait.mesh.links import Link, Links
+from plait.mesh.name import PeerName
+from plait.mesh.records import ConnectionSummary, PeerRecord, PeerSummary
+from plait.mesh.routes import Routes
+from plait.overlay.manager import OUR_FEATURES, OverlayManager
+from plait.overlay.sleeve import ipc
+from plait.overlay.sleeve.supervisor import Pump
+from unit.mesh.routers import features, opened
+
+UID = 0x1122
+
+
+class Wire(Pump):
+    """A pump without a process: remembers what it is told, and hands special frames to the other side."""
+
+    def __init__(self, side: "Side") -> None:
+        self.sent: list[ipc.ToPump] = []
+        self._side = side
+
+    def send(self, message: ipc.ToPump) -> None:
+        self.sent.append(message)
+        if isinstance(message, ipc.SendSpecial) and self._side.far is not None and not self._side.is_cut:
+            arrival = ipc.SpecialReceived(
+                self._side.number, self._side.address, message.length, message.uid, all_zero=message.uid is None
+            )
+            asyncio.get_running_loop().call_soon(self._side.far.manager.pump_said, arrival)
+
+
+class Side:
+    """One node's overlays; it is also what they take for the mesh."""
+
+    def __init__(self, number: int, path_mtu: Callable[[str, str], int] = lambda local, remote: 1500) -> None:
+        self.number = number
+        self.address = (f"192.0.2.{number}", 6783)
+        self.far: Side | None = None
+        self.is_cut = False
+        self.wire = Wire(self)
+        self.warnings: list[str] = []
+        self.controls: list[bytes] = []
+        self.works: list[ConnectionId] = []
+        self.failures: list[tuple[ConnectionId, str]] = []
+        self.manager = OverlayManager(self.wire, self, path_mtu, self.warnings.append)
+
+    def link_to(
+        self, far: int, *, number: int = 1, outbound: bool = True, overlays: tuple[str, ...] | None = ("sleeve",)
+    ) -> Link:
+        remote = features(far, overlays=overlays, extra=OUR_FEATURES if overlays else {})
+        connection = opened(remote, number=number, address=f"192.0.2.{far}:6783", uid=UID, outbound=outbound)
+        return Links(PeerName(self.number), 0, frozenset({"sleeve"})).add(connection, 0.0)
+
+    def told(self, kind: type[ipc.ToPump]) -> list[Any]:
+        return [message for message in self.wire.sent if isinstance(message, kind)]
+
+    # The mesh
+
+    def send_control(self, connection: ConnectionId, message: bytes) -> None:
+        self.controls.append(message)
+        decoded = messages.decode(message)
+        assert isinstance(decoded, messages.OverlayControl | messages.LegacyOverlayControl)
+        if self.far is not None:
+            asyncio.get_running_loop().call_soon(self.far.manager.control_received, connection, decoded)
+
+    def established(self, connection: ConnectionId) -> None:
+        self.works.append(connection)
+
+    def failed(self, connection: ConnectionId, reason: str) -> None:
+        self.failures.append((connection, reason))
+
+
+def play(scene: Callable[[Side, Side], Coroutine[Any, Any, None]]) -> None:
+    """Let two sides meet, with their timers running."""
+
+    async def run() -> None:
+        one, other = Side(1), Side(2)
+        one.far, other.far = other, one
+        async with asyncio.TaskGroup() as tasks:
+            timers = [tasks.create_task(side.manager.run_timers()) for side in (one, other)]
+            await scene(one, other)
+            for timer in timers:
+                timer.cancel()
+
+    asyncio.run(run())
+
+
+async def meet(one: Side, other: Side) -> None:
+    one.manager.confirmed(one.link_to(2))
+    other.manager.confirmed(other.link_to(1, outbound=False))
+    await until(lambda: bool(one.works and other.works))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + 10
+    while not condition():
+        assert loop.time() < deadline
+        await asyncio.sleep(0.002)
+
+
+def test_both_sides_find_that_frames_pass_and_what_fits() -> None:
+    async def scene(one: Side, other: Side) -> None:
+        await meet(one, other)
+        assert (one.works, other.works) == ([1], [1])
+        for side, far in ((one, other), (other, one)):
+            (connection,) = side.told(ipc.SetConnection)
+            assert connection == ipc.SetConnection(far.number, "192.0.2.1", None, side is one, 0)
+            live = side.manager.get(1)
+            assert live is not None
+            assert live.session.remote == far.address  # the accepting side learnt it from a heartbeat
+            assert live.session.mtu == 1500 - 62
+            assert side.told(ipc.SetPath)[-1] == ipc.SetPath(far.number, far.address, 1438, 1472, True)
+            assert live.switch.is_established
+        assert not one.warnings + other.warnings
+
+    play(scene)
+
+
+def test_heartbeats_are_repeated_until_one_is_heard() -> None:
+    async def scene(one: Side, other: Side) -> None:
+        one.is_cut = True
+        one.manager.confirmed(one.link_to(2))
+        other.manager.confirmed(other.link_to(1, outbound=False))
+        await until(lambda: len([s for s in one.told(ipc.SendSpecial) if s.uid == UID]) >= 3)
+        assert not one.works
+        one.is_cut = False
+        await until(lambda: bool(one.works and other.works))
+
+    play(scene)
+
+
+def test_a_connection_that_ends_is_forgotten_by_the_pump_unless_a_newer_one_took_its_place() -> None:
+    async def scene(one: Side, other: Side) -> None:
+        await meet(one, other)
+        one.manager.confirmed(one.link_to(2, number=7))
+        one.manager.removed(1)
+        assert not one.told(ipc.RemoveConnection)
+        one.manager.removed(7)
+        one.manager.removed(7)
+        assert one.told(ipc.RemoveConnection) == [ipc.RemoveConnection(2)]
+        assert one.manager.get(7) is None
+        before = len(one.wire.sent)
+        one.manager.pump_said(ipc.SpecialReceived(2, other.address, 22, UID, False))
+        one.manager.pump_said(ipc.PacketTooBig(2))
+        one.manager.control_received(7, messages.OverlayControl(0, 1, b""))
+        assert len(one.wire.sent) == before
+
+    play(scene)
+
+
+def test_a_peer_without_names_of_overlays_gets_the_old_form_of_control_messages() -> None:
+    async def scene(one: Side, other: Side) -> None:
+        one.manager.confirmed(one.link_to(2, overlays=None))
+        one.manager.pump_said(ipc.SpecialReceived(2, other.address, 22, UID, False))
+        assert messages.decode(one.controls[0]) == messages.LegacyOverlayControl(1, b"\x00")
+        one.manager.control_received(1, messages.OverlayControl(0, 1, b""))  # not in its form: ignored
+        assert not one.works
+        one.manager.control_received(1, messages.LegacyOverlayControl(1, b""))
+        assert one.works == [1]
+
+    play(scene)
+
+
+def test_what_the_kernel_refuses_is_a_warning_or_the_end() -> None:
+    async def scene(one: Side, other: Side) -> None:
+        def no_route(local: str, remote: str) -> int:
+            raise OSError(errno.ENETUNREACH, "Network is unreachable")
+
+        lost = Side(3, no_route)
+        lost.manager.confirmed(lost.link_to(2))
+        assert lost.warnings == [
+            "the kernel knows no path MTU to 192.0.2.2 (Network is unreachable): is there a route to it?"
+        ]
+        await meet(one, other)
+        one.manager.pump_said(ipc.SendFailed(2, errno.EHOSTUNREACH))  # heals by itself
+        assert not one.failures
+        one.manager.pump_said(ipc.SendFailed(2, errno.EINVAL))
+        ((connection, reason),) = one.failures
+        assert connection == 1
+        assert "192.0.2.2:6783" in reason
+
+    play(scene)
+
+
+def test_what_the_pump_complains_of_is_passed_on() -> None:
+    async def scene(one: Side, other: Side) -> None:
+        one.manager.pump_said(ipc.Complaint("the tap was removed"))
+        one.manager.pump_said(ipc.Ready(1))
+        assert one.warnings == ["the tap was removed"]
+
+    play(scene)
+
+
+def test_the_pump_gets_all_routes() -> None:
+    async def scene(one: Side, other: Side) -> None:
+        def record(name: int, *far: int) -> PeerRecord:
+            ends = tuple(ConnectionSummary(PeerName(n), f"192.0.2.{n}:6783", True, True) for n in far)
+            return PeerRecord(PeerSummary(PeerName(name), f"n{name}", name, 1, name), ends)
+
+        routes = Routes.compute(PeerName(1), [record(1, 2), record(2, 1, 3), record(3, 2)])
+        one.manager.routes_changed([PeerName(n) for n in (1, 2, 3)], routes)
+        (told,) = one.told(ipc.SetRoutes)
+        assert sorted(told.known) == [1, 2, 3]
+        assert {far: via for far, via in told.unicast.items() if far != 1} == {2: 2, 3: 2}
+        assert told.broadcast == {1: [2], 2: [], 3: []}
+
+    play(scene)
