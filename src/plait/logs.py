@@ -7,12 +7,14 @@ from collections import deque
 # Lines kept while the disk is full; what is said then is the same few sentences.
 MAX_WAITING_LINES = 500
 _STANDARD_ERROR = 2
+# C0, DEL and C1.
+_CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)], "?")
 
 
 def set_up(level: str) -> None:
     """Log from `level` (debug, info, warning, error) on."""
     handler = PatientHandler(_STANDARD_ERROR)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
@@ -30,13 +32,25 @@ class PatientHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write what waits, then this."""
-        self._waiting.append(f"{self.format(record)}\n".encode(errors="backslashreplace"))
+        try:
+            line = f"{self.format(record)}\n"
+        except Exception:
+            self.handleError(record)
+            return
+        self._waiting.append(line.encode(errors="backslashreplace"))
         while self._waiting:
-            line = self._waiting.popleft()
+            oldest = self._waiting.popleft()
             try:
-                written = os.write(self._fd, line)
+                written = os.write(self._fd, oldest)
             except OSError:
-                self._waiting.appendleft(line)
+                self._waiting.appendleft(oldest)
                 return
-            if written < len(line):
-                self._waiting.appendleft(line[written:])
+            if written < len(oldest):
+                self._waiting.appendleft(oldest[written:])
+
+
+class _OneLine(logging.Formatter):
+    """What peers say of themselves cannot make a second line, or drive a terminal. Tracebacks keep theirs."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the library's name
+        return super().formatMessage(record).translate(_CONTROLS)

@@ -46,7 +46,7 @@ def say(text: str) -> None:
 
 def encode(said: list[str]) -> str:
     """Give the value of the header: one line of ASCII."""
-    return json.dumps(said)
+    return json.dumps(said).replace("\x7f", "\\u007f")  # the one control character that JSON leaves alone
 
 
 def decode(value: str) -> list[str]:
