@@ -27,7 +27,7 @@ from plait.mesh.records import PeerSummary
 from plait.mesh.router import Router
 from plait.mesh.shortids import SHORT_IDS
 from plait.mesh.transport import Identity, Transport
-from plait.overlay.bridge import BridgeKeeper, BridgeSettings
+from plait.overlay.bridge import TAP, BridgeKeeper, BridgeSettings
 from plait.overlay.manager import OUR_FEATURES, OUR_OVERLAYS, OverlayManager
 from plait.overlay.sleeve.supervisor import Pump
 from plait.report import Sources, build_report
@@ -267,7 +267,7 @@ class Node:
         while True:
             await asyncio.sleep(RECONCILE_INTERVAL)
             try:
-                repairs = await asyncio.to_thread(self._bridge.ensure)
+                repairs = [*await self._mend_tap(), *await asyncio.to_thread(self._bridge.ensure)]
                 await self._keeping(self._attacher.reconcile())
             except StateError:
                 continue
@@ -280,6 +280,13 @@ class Node:
             self._troubles.clear("bridge")
             for repair in repairs:
                 self._troubles.warn(repair)
+
+    async def _mend_tap(self) -> list[str]:
+        if await asyncio.to_thread(self._bridge.has_tap):
+            return []
+        self._host.reopen_tap()
+        self._pump.use_tap(self._host.tap_fd)
+        return [f"the tap {TAP} was gone: made it again, and another pump for it"]
 
     async def _keep_resolved(self) -> None:
         while True:

@@ -27,7 +27,7 @@ _NO_UNDERLAY = ("lo", LINK_PREFIX)
 _MIN_MTU = 1280
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Host:
     """What was opened. File descriptors stay open until the context ends."""
 
@@ -36,6 +36,11 @@ class Host:
     local_ips: frozenset[str]
     tap_fd: int
     sockets: udp.SleeveSockets
+
+    def reopen_tap(self) -> None:
+        """Make the tap again, which somebody removed. Raise what `tap.open_tap` raises."""
+        fd, self.tap_fd = self.tap_fd, tap.open_tap(TAP)
+        os.close(fd)
 
 
 @contextlib.contextmanager
@@ -47,10 +52,10 @@ def open_host(config: Config, store: Store) -> Iterator[Host]:
     with contextlib.ExitStack() as stack:
         sockets = udp.open_sleeve_sockets(config.host, config.port)
         stack.callback(sockets.close)
-        tap_fd = tap.open_tap(TAP)
-        stack.callback(os.close, tap_fd)
         local_ips = frozenset(map(str, underlay.local_addresses()))
-        yield Host(name, _choose_mtu(config), local_ips, tap_fd, sockets)
+        host = Host(name, _choose_mtu(config), local_ips, tap.open_tap(TAP), sockets)
+        stack.callback(lambda: os.close(host.tap_fd))
+        yield host
 
 
 def _choose_name(config: Config, store: Store) -> PeerName:

@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -213,6 +214,18 @@ def test_garbage_on_the_frames_port(shared: Lab, hub: Host, friend: Host) -> Non
     wait_until(lambda: refused() == 600, "all garbage is counted")
     still_works(hub, friend)
     assert report(hub)["Plait"]["Pump"]["restarts"] == 0
+
+
+def test_a_pump_killed_under_encryption_gets_new_keys(hub: Host, friend: Host) -> None:
+    still_works(hub, friend)
+    before = [each["EstablishedSince"] for each in report(friend)["Plait"]["Connections"] if each["Encrypted"]]
+    os.kill(report(hub)["Plait"]["Pump"]["pid"], signal.SIGKILL)
+    told(hub, "the pump (process", "was killed by SIGKILL", "starts again by itself")
+    wait_for_neighbours(friend, "hub")
+    still_works(hub, friend)
+    after = [each["EstablishedSince"] for each in report(friend)["Plait"]["Connections"] if each["Encrypted"]]
+    assert after != before
+    assert report(hub)["Router"]["OverlayDiagnostics"]["sleeve"]["replayed"] == 0
 
 
 # Limits, discovery, trust

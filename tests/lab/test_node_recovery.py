@@ -118,6 +118,9 @@ def test_what_other_tools_take_away_comes_back(pair: Pair) -> None:
     pair.one.run(["ip", "link", "delete", "weave"])
     told(pair.one, "bridge weave was absent: made it")
     pair.wait_until_they_meet()
+    pair.one.run(["ip", "link", "delete", TAP])
+    told(pair.one, f"the tap {TAP} was gone: made it again")
+    pair.wait_until_they_meet()
     assert same(before[1], snapshot(pair.here))
     with Netlink(pair.one.path) as netlink:
         assert {port.name for port in netlink.ports("weave")} >= {TAP}

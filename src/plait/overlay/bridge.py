@@ -41,6 +41,11 @@ class BridgeKeeper:
         with Netlink() as netlink:
             return [*self._ensure_bridge(netlink), *self._ensure_tap(netlink), *self._ensure_mtu(netlink)]
 
+    def has_tap(self) -> bool:
+        """Whether the tap is there: without it `ensure` can do nothing for it. Blocking: call in a thread."""
+        with Netlink() as netlink:
+            return netlink.link(TAP) is not None
+
     def _ensure_bridge(self, netlink: Netlink) -> list[str]:
         wanted = self.settings
         link = netlink.link(wanted.name)
@@ -69,7 +74,7 @@ class BridgeKeeper:
         wanted = self.settings
         bridge, tap = netlink.link(wanted.name), netlink.link(TAP)
         if bridge is None or tap is None:
-            return [f"the tap {TAP} is gone: frames of containers cannot reach other hosts until the node restarts"]
+            return []  # somebody is faster than we are: the next look will find it
         repairs = []
         if tap.master_index != bridge.index:
             netlink.set_link(TAP, master=wanted.name)

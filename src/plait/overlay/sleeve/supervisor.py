@@ -157,6 +157,12 @@ class Pump:
             why = self._last_death or "it does not say that it runs"
             raise PlaitError(f"the pump, which carries frames in user space, does not start: {why}") from None
 
+    def use_tap(self, tap_fd: int) -> None:
+        """Read another tap from now on, with another process: the one before was removed."""
+        self._descriptors = (tap_fd, *self._descriptors[1:])
+        if self._process is not None:
+            self._process.kill()
+
     def kill(self) -> None:
         """End a pump that hangs; `run` starts the next one."""
         if self._process is not None:

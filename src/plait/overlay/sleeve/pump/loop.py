@@ -153,8 +153,8 @@ class Loop:
 
 def _tap_gone(gone: TapGone) -> str:
     return (
-        f"the tap was removed by somebody else ({gone}), so frames of containers do not reach other hosts: "
-        "stop the node and launch it again"
+        f"the tap was removed by somebody else ({gone}), so frames of containers do not reach other hosts until the "
+        "node has made it again, which it does within seconds"
     )
 
 
