@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,17 @@ def connections(host: Host) -> dict[str, dict[str, Any]]:
     """Connections and targets by address, without the ports of those that called us."""
     found = report(host)["Router"]["Connections"] or []
     return {c["Address"] if c["Outbound"] else c["Address"].rpartition(":")[0]: c for c in found}
+
+
+def launch_pairs(*pairs: tuple[Host, Host]) -> None:
+    """In each pair the second node calls the first; pairs start side by side."""
+
+    def launch(pair: tuple[Host, Host]) -> None:
+        pair[0].launch()
+        pair[1].launch(pair[0])
+
+    with ThreadPoolExecutor(len(pairs)) as threads:
+        list(threads.map(launch, pairs))
 
 
 def established(host: Host) -> set[str]:

@@ -5,7 +5,17 @@ from dataclasses import dataclass
 
 import pytest
 
-from lab.node_lab import check_logs, connections, established, log, problems, report, told, wait_for_neighbours
+from lab.node_lab import (
+    check_logs,
+    connections,
+    established,
+    launch_pairs,
+    log,
+    problems,
+    report,
+    told,
+    wait_for_neighbours,
+)
 from plait.testing.lab import Host, Lab, wait_until
 from plait.testing.lab.features import missing_features
 from plait.testing.lab.hosts import Container, Router
@@ -39,9 +49,7 @@ def world() -> Iterator[World]:
             black_hole=(lab.host("here"), lab.host("beyond", on=[beyond])),
         )
         lab.cut(*world.without_udp, udp=[6783])
-        for one, other in (world.half_cut, world.without_udp, world.black_hole):
-            one.launch()
-            other.launch(one)
+        launch_pairs(world.half_cut, world.without_udp, world.black_hole)
         wait_for_neighbours(world.half_cut[0], "right")
         lab.cut(*world.half_cut, one_way=True)
         yield world
