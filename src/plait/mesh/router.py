@@ -5,7 +5,6 @@ What bytes look like is `Connection`'s business, which overlay carries frames is
 """
 
 import random
-from collections import deque
 from collections.abc import Iterable, Sequence
 
 from plait.errors import PlaitError
@@ -18,7 +17,7 @@ from plait.mesh.name import PeerName
 from plait.mesh.peers import MergeResult, Peers
 from plait.mesh.records import ConnectionSummary, PeerSummary
 from plait.mesh.routes import Routes
-from plait.mesh.schedule import Schedule
+from plait.mesh.schedule import Pace, Schedule
 from plait.mesh.surrogate import Surrogate
 from plait.mesh.topology_gossip import CHANNEL as TOPOLOGY
 from plait.mesh.topology_gossip import TopologyGossiper, TopologyNews
@@ -29,11 +28,10 @@ TOPOLOGY_UPDATE_INTERVAL = 1.0
 GARBAGE_COLLECTION_DELAY = 1.0
 ROUTE_COMPUTATION_DELAY = 0.1
 
-# Weave waits these before each update of our own record and each computation; we wait only if others were made within
-# that time, so that a lone change counts everywhere at once and a burst still travels as one. A new connection changes
-# our record twice: when it is there, and when it carries frames.
-LONE_CHANGE_DELAY = 0.02
-TOPOLOGY_UPDATES_PER_INTERVAL = 2
+# Weave waits these before each update of our own record and each computation; we wait only if this many were made
+# within that time, so that a lone change counts everywhere at once. A new connection makes two: one when it is there,
+# one when it carries frames; and two computations, since the peer's record comes after ours.
+UPDATES_PER_INTERVAL = 2
 
 # Channels are named by peers; a real mesh has three. More names than this are noise and are not relayed.
 MAX_CHANNELS = 64
@@ -60,8 +58,8 @@ class Router:
         self._events: list[events.Event] = []
         self._channels: dict[str, Gossiper] = {TOPOLOGY: TopologyGossiper(self.peers, self._topology_merged)}
         self._stale_names: set[PeerName] = set()
-        self._topology_sent_at = deque([now - TOPOLOGY_UPDATE_INTERVAL], maxlen=TOPOLOGY_UPDATES_PER_INTERVAL)
-        self._routes_due = now - ROUTE_COMPUTATION_DELAY
+        self._topology_pace = Pace(UPDATES_PER_INTERVAL, TOPOLOGY_UPDATE_INTERVAL)
+        self._routes_pace = Pace(UPDATES_PER_INTERVAL, ROUTE_COMPUTATION_DELAY)
         self._schedule = Schedule()
         self._schedule.at("gossip", now + GOSSIP_INTERVAL)
 
@@ -182,9 +180,10 @@ class Router:
                 self._schedule.at("gossip", now + GOSSIP_INTERVAL)
                 self._gossip_everything()
             elif task == "routes":
+                self._routes_pace.done(now)
                 self._compute_routes()
             elif task == "topology":
-                self._topology_sent_at.append(now)
+                self._topology_pace.done(now)
                 self._send_stale_records()
             elif task == "garbage":
                 self._collect_garbage(now)
@@ -240,9 +239,7 @@ class Router:
 
     def _own_record_changed(self, now: float, *others: PeerName) -> None:
         self._stale_names.update((self.our_name, *others))
-        self._schedule.within(
-            "topology", max(now + LONE_CHANGE_DELAY, self._topology_sent_at[0] + TOPOLOGY_UPDATE_INTERVAL)
-        )
+        self._schedule.within("topology", self._topology_pace.due(now))
         self._routes_are_stale(now)
 
     def _make_connections(self, now: float) -> None:
@@ -358,8 +355,7 @@ class Router:
             self._own_record_changed(now)
 
     def _routes_are_stale(self, now: float) -> None:
-        due = max(now + LONE_CHANGE_DELAY, self._routes_due + ROUTE_COMPUTATION_DELAY)
-        self._routes_due = self._schedule.within("routes", due)
+        self._schedule.within("routes", self._routes_pace.due(now))
 
     def _compute_pending_routes(self) -> None:
         if self._schedule.cancel("routes"):

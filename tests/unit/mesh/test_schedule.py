@@ -1,4 +1,4 @@
-from plait.mesh.schedule import Schedule
+from plait.mesh.schedule import GATHERING_DELAY, Pace, Schedule
 
 
 def test_a_deferred_task_waits_once_and_not_anew_with_each_cause() -> None:
@@ -27,3 +27,21 @@ def test_a_cancelled_task_is_not_due() -> None:
     assert not schedule.cancel("gossip")
     assert schedule.due(5.0) == []
     assert schedule.next() is None
+
+
+def test_what_is_done_seldom_is_due_at_once_but_for_a_gathering_delay() -> None:
+    pace = Pace(2, interval=1.0)
+    for now in (0.0, 10.0, 20.0):
+        assert pace.due(now) == now + GATHERING_DELAY
+        pace.done(now + GATHERING_DELAY)
+
+
+def test_what_is_done_often_waits_until_its_burst_is_an_interval_old() -> None:
+    pace = Pace(2, interval=1.0)
+    pace.done(5.0)
+    assert pace.due(5.1) == 5.1 + GATHERING_DELAY
+    pace.done(5.2)
+    assert pace.due(5.3) == 6.0
+    pace.done(6.0)
+    assert pace.due(6.01) == 6.2
+    assert pace.due(6.5) == 6.5 + GATHERING_DELAY
