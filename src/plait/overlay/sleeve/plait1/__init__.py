@@ -1,0 +1,1 @@
+"""The format between two plait nodes (docs/protocol/sleeve2.md): pure, but for the optional compiled engine."""
