@@ -98,7 +98,7 @@ class PathMtu:
         return self._state is _State.SEARCHING
 
     def start(self, ceiling: int, now: float) -> list[int]:
-        """Forget what was known of the path and search up to `ceiling`, the MTU of the interface towards the peer."""
+        """Begin with a new path, whose interface has the MTU `ceiling`. Answers to older probes must not be given to it."""
         self._ceiling = min(ceiling, LARGEST)
         self._best, self.source, self._is_down = 0, ASSUMED, False
         self._retry_after, self._raise_after = RETRY_FIRST, RAISE_FIRST
@@ -120,7 +120,10 @@ class PathMtu:
         return self._verify(now) if self._state is _State.VERIFYING else []
 
     def acknowledged(self, size: int, now: float, rtt: float | None = None) -> list[int]:
-        """Take the peer's acknowledgement, and its round trip in seconds if known; sizes not asked lately are ignored."""
+        """Take the peer's acknowledgement, and its round trip in seconds if known.
+
+        Ignored are sizes that neither this search or verification asked for nor the one before: a peer may lie.
+        """
         if size > self._ceiling or size not in self._asked | self._asked_before:
             return []
         self._measure(rtt)
