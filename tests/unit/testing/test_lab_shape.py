@@ -6,7 +6,7 @@ import pytest
 
 from plait.host import firewall
 from plait.testing.lab import faults
-from plait.testing.lab.faults import Fault
+from plait.testing.lab.faults import Detour, Fault
 from plait.testing.lab.topology import Gateway, Port, Segment, next_hops
 
 
@@ -90,3 +90,12 @@ def test_cable_has_no_place_for_a_fault() -> None:
 
 def test_table_without_faults_is_empty() -> None:
     assert firewall.render(faults.table([])).count("drop") == 0
+
+
+def test_what_takes_a_detour_goes_no_other_way() -> None:
+    one = segment(0)
+    detour = Detour(port(one, "p0"), port(one, "p1"), "02:00:00:00:00:01")
+    (chain,) = faults.table([], [detour]).chains
+    assert [rule.text for rule in chain.rules] == [
+        'iifname "p0" oifname "p1" ether daddr 02:00:00:00:00:01 ip protocol udp drop'
+    ]

@@ -3,6 +3,7 @@
 from plait.testing.lab.errors import CommandFailed, LabError, Unanswered
 from plait.testing.lab.features import missing_features
 from plait.testing.lab.hosts import Container, Host, Nat, Router
+from plait.testing.lab.impairment import Impairment
 from plait.testing.lab.lab import Lab, remove
 from plait.testing.lab.node import Node
 from plait.testing.lab.probes import Capture, PingResult, Transfer, UdpResult
@@ -16,6 +17,7 @@ __all__ = [
     "Completed",
     "Container",
     "Host",
+    "Impairment",
     "Lab",
     "LabError",
     "Nat",

@@ -1,4 +1,4 @@
-"""What is wrong with the wire: cuts and losses between two nodes, as rules at the switches. Pure."""
+"""What is wrong with the wire: cuts, losses and detours between two nodes, as rules at the switches. Pure."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -22,10 +22,25 @@ class Fault:
     tcp: tuple[int, ...] = ()
 
 
-def table(faults: Iterable[Fault]) -> Table:
-    """The rules that make these faults, for the namespace of the switches."""
-    rules = tuple(Rule(text) for fault in faults for text in _rules(fault))
-    return Table("bridge", TABLE, (Chain("wire", rules, Hook("forward")),))
+@dataclass(frozen=True)
+class Detour:
+    """UDP from one port to another, whose MAC address is given, is carried by a program beside the switch."""
+
+    source: Port
+    target: Port
+    mac: str
+
+
+def table(faults: Iterable[Fault], detours: Iterable[Detour] = ()) -> Table:
+    """The rules that make these faults, for the namespace of the switches; what takes a detour goes no other way."""
+    rules = [Rule(text) for fault in faults for text in _rules(fault)]
+    rules += [Rule(_bypassed(detour)) for detour in detours]
+    return Table("bridge", TABLE, (Chain("wire", tuple(rules), Hook("forward")),))
+
+
+def _bypassed(detour: Detour) -> str:
+    ports = f"iifname {_outer(detour.source)} oifname {_outer(detour.target)}"
+    return f"{ports} ether daddr {detour.mac} ip protocol udp drop"
 
 
 def _rules(fault: Fault) -> list[str]:

@@ -15,11 +15,13 @@ from typing import Self, TypeVar
 from plait.errors import KernelLacks
 from plait.host import ethtool, firewall, netns, sysctl
 from plait.host.netlink import Netlink
-from plait.testing.lab import faults
+from plait.testing.lab import faults, impairment
 from plait.testing.lab.errors import LabError
 from plait.testing.lab.faults import Fault
 from plait.testing.lab.hosts import Host, Nat, Router
+from plait.testing.lab.impairment import Impairment
 from plait.testing.lab.node import Node
+from plait.testing.lab.noise import Rates
 from plait.testing.lab.processes import stop_all_in
 from plait.testing.lab.topology import Gateway, Port, Segment, next_hops
 
@@ -53,6 +55,7 @@ class Lab:
         self._wanted_name = name
         self._gateways: list[Gateway] = []
         self._faults: list[Fault] = []
+        self._impairments: list[Impairment] = []
         self._port_numbers = itertools.count()
         self._subnets = _UNDERLAY.subnets(new_prefix=24)
         self._is_super = True
@@ -148,19 +151,46 @@ class Lab:
             raise LabError(f"a loss of one in {one_in} is a cut: use `cut`")
         self._break(one, other, one_way, one_in, udp, tcp)
 
+    def impair(
+        self,
+        one: Node,
+        other: Node,
+        *,
+        loss: float = 0.0,
+        reorder: float = 0.0,
+        duplicate: float = 0.0,
+        seed: int = 0,
+    ) -> Impairment:
+        """Lose, reorder and duplicate these shares (0 to 1) of the UDP datagrams between two nodes, both ways.
+
+        The nodes share a switch (one may be a router); TCP, ARP and ICMP pass as before. It sees single datagrams, so
+        this ends the super wire. What the two directions do with their n-th datagram depends on the seed alone.
+        """
+        rates = Rates(loss, reorder, duplicate)
+        self.super_wire(False)
+        self._end_impairments([set(one.ports), set(other.ports)])
+        made = impairment.start(self.wire, one, other, rates, seed)
+        self._impairments.append(made)
+        self._place_faults()
+        return made
+
     def heal(self, one: Node | None = None, other: Node | None = None) -> None:
-        """End cuts and losses: all of them, those of one node, or those between two."""
+        """End cuts, losses and impairments: all of them, those of one node, or those between two."""
         chosen = [set(node.ports) for node in (one, other) if node is not None]
         self._faults = [
             fault for fault in self._faults if not all(ports & {*fault.source, *fault.target} for ports in chosen)
         ]
+        self._end_impairments(chosen)
         self._place_faults()
 
     def super_wire(self, on: bool) -> None:
         """Whether the underlay passes 64 KB packets whole, as a NIC with tunnel offload does (the state at first).
 
-        Off: senders segment in software, receivers merge (GRO), switches see single packets.
+        Off: senders segment in software, receivers merge (GRO), switches see single packets. Raise LabError if it is
+        turned on while a path is impaired.
         """
+        if on and self._impairments:
+            raise LabError("an impaired path carries single datagrams only: call `heal` before `super_wire(True)`")
         self._is_super = on
         for node in self.nodes:
             for port in node.ports:
@@ -236,12 +266,29 @@ class Lab:
                 if not any(port.outer for port in node.ports):
                     raise LabError(f"{node.name} is on no switch, so nothing can be cut there")
             fault = Fault(_switched(source), _switched(target), one_in, tuple(udp), tuple(tcp))
+            self._refuse_detours(fault)
             self._faults.append(fault)
         self._place_faults()
 
+    def _refuse_detours(self, fault: Fault) -> None:
+        """What takes a detour does not meet the rules of the switch."""
+        is_tcp_only = bool(fault.tcp) and not fault.udp
+        for detour in (detour for each in self._impairments for detour in each.detours):
+            if not is_tcp_only and detour.source in fault.source and detour.target in fault.target:
+                raise LabError("UDP between these nodes is impaired already, and cannot be cut too: call `heal` first")
+
+    def _end_impairments(self, chosen: Sequence[set[Port]]) -> None:
+        """End those that touch each of these sets of ports; their rules stay until `_place_faults`."""
+        for each in list(self._impairments):
+            ends = {each.detours[0].source, each.detours[0].target}
+            if all(ports & ends for ports in chosen):
+                each.stop()
+                self._impairments.remove(each)
+
     def _place_faults(self) -> None:
+        detours = [detour for each in self._impairments for detour in each.detours]
         with self.wire.entered():
-            firewall.apply(faults.table(self._faults))
+            firewall.apply(faults.table(self._faults, detours))
 
     def _set_offloads(self, node: Node, port: Port) -> None:
         with node.entered():

@@ -11,7 +11,7 @@ from typing import Any
 
 from plait.host import netns
 from plait.host.netlink import Netlink
-from plait.testing.lab import probes, processes
+from plait.testing.lab import forgery, probes, processes
 from plait.testing.lab.errors import LabError
 from plait.testing.lab.probes import Capture, PingResult, Transfer, UdpResult
 from plait.testing.lab.processes import Completed, Process
@@ -104,10 +104,28 @@ class Node:
         return probes.transfer(self.path, to.path, to.ip, size, timeout)
 
     def send_udp(
-        self, to: "Node", count: int = 100, size: int = 100, port: int = 0, interval: float = 0.0005
+        self,
+        to: "Node",
+        count: int = 100,
+        size: int = 100,
+        port: int = 0,
+        interval: float = 0.0005,
+        dont_fragment: bool = False,
     ) -> UdpResult:
-        """Send datagrams of `size` bytes one way, to any free port if it is 0, and count what arrives."""
-        return probes.udp(self.path, to.path, to.ip, port, count, size, interval)
+        """Send datagrams of `size` bytes one way, to any free port if it is 0, and note what arrives.
+
+        `dont_fragment` sets DF whatever the kernel has heard of path MTUs.
+        """
+        return probes.udp(self.path, to.path, to.ip, port, count, size, interval, dont_fragment)
+
+    def forge_too_big(
+        self, victim: "Node", far: "Node | str", mtu: int, port: int = 6783, far_port: int = 6783
+    ) -> None:
+        """Tell a node the lie that its UDP datagrams from `port` to `far_port` of another exceed this MTU on the way.
+
+        It is an ICMP "fragmentation needed", from our own address, as an attacker off the path can send it.
+        """
+        forgery.send_too_big(self.path, (victim.ip, port), (_address(far), far_port), mtu)
 
     def capture(self, device: str) -> Capture:
         """Capture frames on a device, as a context manager; `frames()` gives them."""

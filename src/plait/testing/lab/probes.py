@@ -17,10 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from plait.host import netns
+from plait.testing.lab.checksum import checksum
 from plait.testing.lab.errors import LabError, Unanswered
 
 _ECHO_REQUEST, _ECHO_REPLY = 8, 0  # RFC 792
-_IP_MTU_DISCOVER, _IP_PMTUDISC_DONT, _IP_PMTUDISC_DO = 10, 0, 2  # linux/in.h
+# linux/in.h
+_IP_MTU_DISCOVER = 10
+_IP_PMTUDISC_DONT, _IP_PMTUDISC_DO, _IP_PMTUDISC_PROBE = 0, 2, 3
 _SO_RCVBUFFORCE = 33  # asm-generic/socket.h
 _BLOCK_BYTES = 1 << 20
 _UDP_HEAD = struct.Struct("!Q")
@@ -69,10 +72,30 @@ class Transfer:
 
 @dataclass(frozen=True, slots=True)
 class UdpResult:
-    """Datagrams of a one-way flow. `received` counts each once."""
+    """Datagrams of a one-way flow: how many were sent, and the numbers (from 0) of those that arrived, as they came."""
 
     sent: int
-    received: int
+    numbers: tuple[int, ...]
+
+    @property
+    def received(self) -> int:
+        """How many arrived, each counted once."""
+        return len(set(self.numbers))
+
+    @property
+    def duplicates(self) -> int:
+        """How many arrived again."""
+        return len(self.numbers) - self.received
+
+    @property
+    def overtaken(self) -> int:
+        """How many arrived after one that was sent later."""
+        latest = -1
+        count = 0
+        for number in self.numbers:
+            count += number < latest
+            latest = max(latest, number)
+        return count
 
 
 @dataclass(slots=True)
@@ -172,22 +195,36 @@ def transfer(client: Path, server: Path, address: str, size: int, timeout: float
     return Transfer(size, seconds)
 
 
-def udp(client: Path, server: Path, address: str, port: int, count: int, size: int, interval: float) -> UdpResult:
-    """Send numbered datagrams of `size` bytes one way, `interval` seconds apart, and count those that arrive."""
+def udp(
+    client: Path,
+    server: Path,
+    address: str,
+    port: int,
+    count: int,
+    size: int,
+    interval: float,
+    dont_fragment: bool = False,
+) -> UdpResult:
+    """Send numbered datagrams of `size` bytes one way, `interval` seconds apart, and note those that arrive.
+
+    `dont_fragment` sets DF whatever the kernel has heard of path MTUs.
+    """
     with _socket(server, socket.SOCK_DGRAM) as receiver, _socket(client, socket.SOCK_DGRAM) as sender:
         receiver.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
         receiver.bind((address, port))
+        if dont_fragment:
+            sender.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_PROBE)
         padding = bytes(max(0, size - _UDP_HEAD.size))
-        seen: set[int] = set()
+        seen: list[int] = []
         for number in range(count):
             try:
                 sender.sendto(_UDP_HEAD.pack(number) + padding, receiver.getsockname())
             except OSError:  # refused by our own kernel: lost like any other
                 pass
             _drain(receiver, seen, interval)
-        while len(seen) < count and _drain(receiver, seen, _QUIET_SECONDS):
+        while _drain(receiver, seen, _QUIET_SECONDS if len(set(seen)) < count else 0.0):
             pass
-    return UdpResult(count, len(seen))
+    return UdpResult(count, tuple(seen))
 
 
 class Capture:
@@ -245,12 +282,12 @@ def _receive(sock: socket.socket, block: bytes, size: int) -> None:
             raise LabError(f"TCP delivered wrong bytes between {offset} and {offset + wanted}")
 
 
-def _drain(sock: socket.socket, seen: set[int], seconds: float) -> bool:
+def _drain(sock: socket.socket, seen: list[int], seconds: float) -> bool:
     """Note all numbers that come within `seconds`; whether any came."""
     came = False
     deadline = time.monotonic() + seconds
     while select.select([sock], [], [], max(0.0, deadline - time.monotonic()))[0]:
-        seen.add(_UDP_HEAD.unpack_from(sock.recv(65536))[0])
+        seen.append(_UDP_HEAD.unpack_from(sock.recv(65536))[0])
         came = True
     return came
 
@@ -272,12 +309,4 @@ def _explained(doing: str, timeout: float) -> Iterator[None]:
 
 def _echo_request(ident: int, sequence: int, payload: bytes) -> bytes:
     head = struct.pack("!BBHHH", _ECHO_REQUEST, 0, 0, ident, sequence)
-    return struct.pack("!BBHHH", _ECHO_REQUEST, 0, _checksum(head + payload), ident, sequence) + payload
-
-
-def _checksum(data: bytes) -> int:
-    """RFC 1071."""
-    total: int = sum(struct.unpack(f"!{(len(data) + 1) // 2}H", data + bytes(len(data) % 2)))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
+    return struct.pack("!BBHHH", _ECHO_REQUEST, 0, checksum(head + payload), ident, sequence) + payload
