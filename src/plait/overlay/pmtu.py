@@ -98,7 +98,7 @@ class PathMtu:
         return self._state is _State.SEARCHING
 
     def start(self, ceiling: int, now: float) -> list[int]:
-        """Begin with a new path, whose interface has the MTU `ceiling`. Answers to older probes must not be given to it."""
+        """Begin with a new path, whose interface has the MTU `ceiling`. Answers to older probes must not come here."""
         self._ceiling = min(ceiling, LARGEST)
         self._best, self.source, self._is_down = 0, ASSUMED, False
         self._retry_after, self._raise_after = RETRY_FIRST, RAISE_FIRST
@@ -201,7 +201,7 @@ class PathMtu:
     def _narrow(self, now: float) -> list[int]:
         low, high = self._best, min((size for size in self._lost if size > self._best), default=self._ceiling + 1)
         if low == 0:
-            floors = {size for size in FLOORS if size < high} - self._asked
+            floors = {size for size in FLOORS if size < high}
             return self._round(floors, TRIES, now) if floors else self._back_off(now)
         if high - low < RESOLUTION:
             return self._finish(now)

@@ -352,6 +352,17 @@ def test_a_hint_below_the_mtu_during_a_search_leads_to_a_verification_after_it()
     assert path.settle() in range(1293, 1301)
 
 
+def test_routers_that_answer_a_raise_with_the_mtu_in_use_tell_nothing_new() -> None:
+    path = settled(1400, icmp=True)
+    ignored = path.search.ignored_hints
+    assert path.run(lambda: path.search.is_searching, 100.0)
+    path.settle()
+    assert path.search.ignored_hints >= ignored + 7
+    path.sent.clear()
+    path.wait(10.0)
+    assert path.sent == []
+
+
 # Black holes and paths that are down.
 
 
@@ -389,17 +400,37 @@ def test_two_lost_verifications_change_nothing() -> None:
 
 
 def test_an_mtu_given_up_is_taken_back_when_its_acknowledgement_was_only_late() -> None:
-    search = PathMtu()
-    search.start(1500, 0.0)
-    search.acknowledged(1500, 0.01, 0.01)
-    search.suspect(1.0)
-    search.handle_timer(1.1)
-    assert search.handle_timer(1.2) == [1500, BASE]
-    search.acknowledged(BASE, 1.21)
-    assert BASE not in search.handle_timer(1.3)
-    assert search.mtu == BASE
-    assert search.acknowledged(1500, 1.31) == []
-    assert (search.mtu, search.is_searching) == (1500, False)
+    path = settled(1437)
+    assert path.search.mtu == 1436
+    path.passes = 1300
+    path.suspect()
+    assert path.run(lambda: path.search.is_searching, 5.0)
+    assert path.search.mtu == BASE
+    path.search.acknowledged(1436, path.now)
+    assert path.search.mtu == 1436
+
+
+def test_a_suspicion_during_a_search_is_looked_into_right_after_it() -> None:
+    path = settled(1400)
+    assert path.run(lambda: path.search.is_searching, 100.0)
+    path.passes = 1300
+    path.suspect()
+    path.settle()
+    assert path.run(lambda: path.search.black_holes == 1, 3.0)
+
+
+def test_after_a_black_hole_raises_are_frequent_again() -> None:
+    path = settled(1400)
+    path.wait(2000.0)
+    path.passes = BASE
+    path.suspect()
+    assert path.run(lambda: path.search.black_holes == 1, 3.0)
+    assert path.settle() == BASE
+    path.sent.clear()
+    path.wait(20.0)
+    assert path.sent == []
+    path.passes = 1400
+    assert path.run(lambda: path.search.mtu == 1400, RAISE_FIRST)
 
 
 def test_a_suspicion_costs_one_probe_on_a_sound_path() -> None:
@@ -424,6 +455,12 @@ def test_a_path_that_is_down_keeps_the_mtu_and_is_tried_ever_more_slowly() -> No
     path.passes = 1436
     assert path.run(lambda: path.search.source == pmtu.ACKNOWLEDGED, 35.0)
     assert path.search.mtu in range(1429, 1437)
+    path.settle()
+    path.passes = 0
+    path.suspect()
+    path.sent.clear()
+    path.wait(10.0)
+    assert len(path.sent) > 6
 
 
 def test_a_path_that_comes_back_smaller_is_measured_anew() -> None:
@@ -465,6 +502,59 @@ def test_raises_become_rare_and_stop_at_the_ceiling() -> None:
     path.wait(1000.0)
     assert set(path.sizes) == {1500}
     assert len(path.sent) in range(32, 34)
+
+
+def test_after_growth_and_after_a_new_ceiling_raises_are_frequent_again() -> None:
+    path = settled(1400)
+    path.wait(4000.0)
+    path.passes = 1450
+    assert path.run(lambda: path.search.mtu == 1450, RAISE_INTERVAL + 5.0)
+    path.passes = 1500
+    assert path.run(lambda: path.search.mtu == 1500, RAISE_FIRST + 5.0)
+    path.change_ceiling(9000)
+    path.wait(4000.0)
+    path.change_ceiling(8000)
+    path.change_ceiling(9000)
+    assert path.settle() == 1500
+    path.passes = 9000
+    assert path.run(lambda: path.search.mtu == 9000, RAISE_FIRST + 5.0)
+
+
+def test_no_probe_is_longer_than_an_ip_packet_can_be() -> None:
+    search = PathMtu()
+    assert max(search.start(65536, 0.0)) == 65535
+    search.acknowledged(65535, 0.1)
+    assert search.ceiling_changed(65536, 0.2) == []
+    search.ceiling_changed(1500, 0.3)
+    assert max(search.ceiling_changed(65536, 0.4)) == 65535
+
+
+@pytest.mark.parametrize(
+    ("rtt", "wait"), [(None, 0.3), (-1.0, 0.3), (0.0001, 0.05), (0.1, 0.3), (0.2, 0.6), (5.0, 1.0)]
+)
+def test_a_probe_is_waited_for_three_round_trips_within_bounds(rtt: float | None, wait: float) -> None:
+    search = PathMtu()
+    search.start(1500, 0.0)
+    search.acknowledged(1500, 0.0, rtt)
+    search.suspect(0.0)
+    assert search.next_deadline() == pytest.approx(wait)
+
+
+def test_the_round_trip_is_smoothed() -> None:
+    search = PathMtu()
+    search.start(1500, 0.0)
+    search.acknowledged(1280, 0.0, 0.1)
+    search.acknowledged(1500, 0.0, 0.18)
+    search.suspect(0.0)
+    assert search.next_deadline() == pytest.approx(3 * 0.11)
+
+
+def test_sizes_of_the_last_gap_are_sent_three_times() -> None:
+    path = Path(1408)
+    path.start(1500)
+    assert path.settle() == 1408
+    assert path.sizes.count(1412) == 3
+    assert path.sizes.count(1420) == 2
 
 
 def test_a_lower_ceiling_counts_at_once() -> None:
