@@ -1,14 +1,13 @@
 """What must never be: DF on a datagram larger than the interface takes, a raw socket, a long burst (spec: ufo-bug)."""
 
 import asyncio
-import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from lab.pump_lab import PORT, Site, blocking, pumping, sites
+from lab.tracing import needs_strace, read_trace, strace
 from plait.host.netlink import Netlink
 from plait.overlay.sleeve import ipc
 from plait.overlay.sleeve.datagram import FRAGMENTATION_TEST_LENGTH, HEARTBEAT_LENGTH, IP_UDP_BYTES
@@ -86,47 +85,23 @@ def test_the_source_is_the_address_of_the_connection(pair: list[Site]) -> None:
     asyncio.run(scenario())
 
 
-@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed (Debian: strace)")
+@needs_strace
 def test_system_calls(pair: list[Site], tmp_path: Path) -> None:
     a, b = pair
     log = tmp_path / "strace"
-    # Arrays longer than -s, and without abbrev=none, are left out of what it writes.
-    strace = (
-        "strace",
-        "-f",
-        "-qq",
-        "-s64",
-        "-e",
-        "abbrev=none",
-        "-e",
-        "trace=socket,sendmsg,sendto,sendmmsg",
-        "-o",
-        str(log),
-    )
 
     async def scenario() -> None:
-        async with pumping(pair, wrapper=strace):
+        async with pumping(pair, wrapper=strace(log)):
             await exercise(a, b)
 
     asyncio.run(scenario())
-    lines = log.read_text().splitlines()
-    opened = [line for line in lines if " socket(" in line]
-    assert opened, "it asks for path MTUs"
-    assert all("AF_INET, SOCK_DGRAM" in line for line in opened)
-    assert not [line for line in lines if "sendmmsg(" in line or "AF_PACKET" in line or "SOCK_RAW" in line]
-    by_fd = {
-        fd: [_iov_lengths(line) for line in lines if f" sendmsg({fd}, " in line and f"htons({PORT})" in line]
-        for fd in (a.sockets.plain.fileno(), a.sockets.df.fileno())
-    }
-    assert all(by_fd.values())
+    trace = read_trace(log)
+    assert set(trace.opened) == {("AF_INET", "SOCK_DGRAM|SOCK_CLOEXEC")}, "it asks for path MTUs"
+    by_fd = trace.by_fd()
+    assert set(by_fd) == {a.sockets.plain.fileno(), a.sockets.df.fileno()}
     with_df = by_fd[a.sockets.df.fileno()]
-    assert max(map(max, with_df)) == a.host.ports[0].segment.mtu - IP_UDP_BYTES
-    runs = [run for sends in by_fd.values() for run in sends]
-    assert 1 < max(map(len, runs)) <= MAX_SEGMENTS
-
-
-def _iov_lengths(line: str) -> list[int]:
-    return [int(length) for length in re.findall(r"iov_len=(\d+)", line)]
+    assert max(max(each.pieces) for each in with_df) == a.host.ports[0].segment.mtu - IP_UDP_BYTES
+    assert 1 < max(len(each.pieces) for each in trace.sent) <= MAX_SEGMENTS
 
 
 def _source(packet: bytes) -> str:
