@@ -1,44 +1,81 @@
-"""`make bench [ONLY=metric,system,...] [QUICK=1]`: measures, prints a table, writes bench/results/latest.json."""
+"""`make bench [ONLY=metric,system,...] [QUICK=1]`: measures, prints a table, writes bench/results/latest.json.
 
+`python -m bench table [FILE]` shows a results file as Markdown.
+"""
+
+import argparse
+import math
 import os
 import sys
 import time
 from pathlib import Path
 
-from bench import machine
-from bench.plan import FULL, QUICK, select
+from bench import machine, table
+from bench.plan import FULL, QUICK, estimate, select
 from bench.report import summarize, to_json, to_table
 from bench.runner import Runner
-from bench.systems import WEAVER_VARIABLE, available
-from plait.errors import PlaitError
+from bench.systems import available, left_out
+from plait.errors import PlaitError, UsageError
 from plait.testing.lab import missing_features
 
 RESULTS = Path(__file__).parent / "results" / "latest.json"
 
 
-def main() -> int:
-    """Run the benchmarks; gives the exit code."""
+def main(words: list[str]) -> int:
+    """Run the benchmarks, or show results; gives the exit code."""
+    options = _parser().parse_args(words)
+    try:
+        return show(options.file, options.wire, options.cc) if options.verb == "table" else measure()
+    except PlaitError as error:
+        print(f"the benchmarks failed: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def measure() -> int:
+    """Measure what the environment selects by ONLY and QUICK."""
     missing = missing_features()
     if missing:
         print("the benchmarks cannot run here: " + "; ".join(missing), file=sys.stderr)
         return 1
     plan = QUICK if os.environ.get("QUICK", "") not in ("", "0") else FULL
+    for line in left_out():
+        _say(line)
     makers = available()
-    if WEAVER_VARIABLE not in os.environ:
-        _say(f"Weave is left out: {WEAVER_VARIABLE} does not name a weaver program")
-    try:
-        selection = select(os.environ.get("ONLY", ""), makers)
-        readings = Runner(plan, selection, makers, _say).run()
-    except PlaitError as error:
-        print(f"the benchmarks failed: {error}", file=sys.stderr)
-        return error.exit_code
-    rows = summarize(readings, selection.systems)
+    selection = select(os.environ.get("ONLY", ""), makers)
+    minutes = math.ceil(estimate(selection, plan) / 60)
+    _say(f"{len(selection.systems)} systems, {plan.rounds} rounds: about {minutes} min if nobody disturbs")
+    rows = summarize(Runner(plan, selection, makers, _say).run(), selection.systems)
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(to_json(rows, machine.describe()))
-    print(f"\n{machine.describe()}; medians of {plan.rounds} rounds of {plan.seconds:g} s; ! is noisy\n")
+    print(f"\n{machine.describe()}; medians of {plan.rounds} rounds of {plan.seconds:g} s; ! is noisy")
+    print("in brackets: times Weave's value (W), times that of vxlan-bridge (V)\n")
     print(to_table(rows, selection.systems))
-    print(f"{RESULTS}: all of it, with ranges, CPU and noise")
+    print(f"{RESULTS}: all of it, with ranges, CPU and noise; `python -m bench table` shows it by systems")
     return 0
+
+
+def show(file: Path, wire: str | None, cc: str | None) -> int:
+    """Print the tables of a results file: of all conditions that there are, or of one wire or congestion control."""
+    try:
+        rows = table.read(file.read_text(), str(file))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file} cannot be read ({error}): name a file that `python -m bench` wrote") from error
+    chosen = [each for each in table.conditions_of(rows) if wire in (None, each.wire) and cc in (None, each.cc)]
+    if not chosen:
+        raise UsageError(f"{file} has no TCP results for wire {wire or 'any'}, congestion control {cc or 'any'}")
+    for each in chosen:
+        print(f"{table.heading(each)}\n\n{table.to_markdown(rows, each)}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", metavar="table")
+    shower = verbs.add_parser("table", help="show a results file as Markdown")
+    shower.add_argument("file", nargs="?", type=Path, default=RESULTS, metavar="FILE")
+    shower.add_argument("--wire", help="only this kind of wire: super or wire")
+    shower.add_argument("--cc", help="only this congestion control")
+    return parser
 
 
 def _say(line: str) -> None:
@@ -46,4 +83,4 @@ def _say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
@@ -42,6 +42,26 @@ def receive_on(node: Node, core: int) -> None:
 def cpu_seconds(pid: int) -> float:
     """Give the CPU time that a process has used so far, to the nanosecond."""
     return time.clock_gettime(~pid << 3 | _CPUCLOCK_SCHED)
+
+
+def family_cpu_seconds(roots: Collection[int]) -> float:
+    """Give the CPU time used so far by these processes, their descendants, and the children of any that have ended.
+
+    The difference of two calls is what they used between, also by processes that were started or have ended there.
+    """
+    parents: dict[int, int] = {}
+    reaped: dict[int, float] = {}
+    for pid, fields in _statistics():
+        parents[pid] = int(fields[1])
+        reaped[pid] = sum(map(int, fields[13:15])) / _TICKS
+    family = {pid for pid in parents if not set(roots).isdisjoint(_ancestry(pid, parents))}
+    total = 0.0
+    for pid in family:
+        try:
+            total += cpu_seconds(pid) + reaped[pid]
+        except OSError:  # it has ended: its parent keeps the time
+            continue
+    return total
 
 
 def resident_bytes(pid: int) -> int:
@@ -111,14 +131,32 @@ def _foreign_ticks(namespaces: Collection[NetnsId]) -> int:
     Of a process that ends in between, its parent keeps the time, so the difference of two sums is what was used.
     """
     total = 0
-    for entry in os.scandir("/proc"):
-        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+    for pid, fields in _statistics():
+        if pid == os.getpid() or int(fields[6]) & _PF_KTHREAD:
             continue
         try:
-            status = os.stat(f"{entry.path}/ns/net")
-            fields = Path(entry.path, "stat").read_text().rpartition(")")[2].split()
+            status = os.stat(f"/proc/{pid}/ns/net")
         except OSError:  # it has ended
             continue
-        if (status.st_dev, status.st_ino) not in namespaces and not int(fields[6]) & _PF_KTHREAD:
+        if (status.st_dev, status.st_ino) not in namespaces:
             total += sum(map(int, fields[11:15]))
     return total
+
+
+def _statistics() -> Iterator[tuple[int, list[str]]]:
+    """Of all processes, the id and the fields of /proc/PID/stat from the third on (proc(5))."""
+    for entry in os.scandir("/proc"):
+        if not entry.name.isdigit():
+            continue
+        try:
+            text = Path(entry.path, "stat").read_text()
+        except OSError:  # it has ended
+            continue
+        yield int(entry.name), text.rpartition(")")[2].split()
+
+
+def _ancestry(pid: int, parents: Mapping[int, int]) -> Iterator[int]:
+    """A process, its parent, and so on."""
+    while pid in parents:
+        yield pid
+        pid = parents[pid]

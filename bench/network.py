@@ -6,13 +6,20 @@ from dataclasses import dataclass
 
 from bench import machine, plan
 from bench.systems import System
+from bench.systems.base import cidr, number_of
 from plait.errors import KernelLacks, PlaitError
-from plait.host import netns, sysctl
+from plait.host import firewall, netns, sysctl
+from plait.host.firewall import Chain, Hook, Rule, Table
 from plait.testing.lab import Container, Host, Lab, Node, wait_until
 
-PREFIX_LENGTH = 12
 CONNECT_SECONDS = 20.0
+SETTLE_SECONDS = 40.0
+"""tinc tries 30 times, once a second, to find the MTU of a path."""
 _PING_SECONDS = 0.02
+# Acknowledgements and what daemons say to each other pass. At the switch, because there a packet is what travels on a
+# wire that segments: the receiver's device merges them before any rule there sees them.
+_LOSS = Rule("meta length > 200 numgen random mod 100 0 counter drop")
+_LOSSES = Table("bridge", "bench", (Chain("wire", (_LOSS,), Hook("forward")),))
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +40,11 @@ class Network:
         """Choose whether the underlay passes 64 KB packets whole."""
         self.lab.super_wire(wire == plan.SUPER)
 
+    def processes(self) -> list[int]:
+        """Give the process ids of the system on both hosts."""
+        hosts = (self.client.host, self.server.host)
+        return [pid for host in hosts for pid in self.system.processes(host).values()]
+
     def pin(self) -> None:
         """Put packet reception on the hosts' cores; new devices need it anew."""
         for container in (self.client, self.server):
@@ -41,25 +53,34 @@ class Network:
 
 
 @contextmanager
-def connected(name: str, make: Callable[[], System]) -> Iterator[Network]:
-    """Build it with everything launched, attached and reachable, until the block ends."""
+def connected(name: str, make: Callable[[], System], lossy: bool = False) -> Iterator[Network]:
+    """Build it with everything launched, attached and reachable, until the block ends.
+
+    With `lossy` there is a switch between the hosts, which from now on loses 1 long packet in 100 each way.
+    """
     with Lab() as lab:
-        one, other = two_hosts(lab)
+        one, other = two_hosts(lab, switched=lossy)
         system = make()
         client = join(system, one, [], 1)
         server = join(system, other, [one], 2)
         network = Network(name, lab, system, client, server)
         network.pin()
         wait_for_ping(client, server.ip)
+        wait_until(system.is_settled, f"{name} knows its paths", SETTLE_SECONDS)
         for host in (one, other):
             without_netfilter(host)
+        if lossy:
+            with lab.wire.entered():
+                firewall.apply(_LOSSES)
         yield network
 
 
-def two_hosts(lab: Lab) -> tuple[Host, Host]:
-    """Make two hosts joined by a cable."""
-    one, other = lab.host("h1", on=[]), lab.host("h2", on=[])
-    lab.cable(one, other)
+def two_hosts(lab: Lab, switched: bool = False) -> tuple[Host, Host]:
+    """Make two hosts joined by a cable, or by a switch."""
+    segments = [lab.switch()] if switched else []
+    one, other = lab.host("h1", on=segments), lab.host("h2", on=segments)
+    if not switched:
+        lab.cable(one, other)
     for host in (one, other):
         without_netfilter(host)
     return one, other
@@ -74,15 +95,12 @@ def join(system: System, host: Host, peers: list[Host], number: int) -> Containe
     return container
 
 
-def cidr(number: int) -> str:
-    """Give the address of container 1, 2, ... on the overlay."""
-    return f"10.32.0.{number}/{PREFIX_LENGTH}"
-
-
 def core_of(node: Node) -> int:
     """Give the core of a host and its containers: host h1 has the first."""
     host = node.host if isinstance(node, Container) else node
-    return machine.core_of(int(host.name.removeprefix("h")) - 1)
+    if not isinstance(host, Host):
+        raise ValueError(f"{node.name} is neither a host nor on one, so it has no core")
+    return machine.core_of(number_of(host) - 1)
 
 
 def namespaces(nodes: list[Node]) -> set[machine.NetnsId]:

@@ -1,6 +1,6 @@
 """What is measured: the names of metrics and systems, how often and how long, and what ONLY= selects. Pure."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from plait.errors import UsageError
@@ -22,11 +22,13 @@ class Metric:
 METRICS = (
     Metric("tcp1_gbps", "Gbit/s", True),
     Metric("tcp4_gbps", "Gbit/s", True),
+    Metric("tcp1_loss1_gbps", "Gbit/s", True),
     Metric("udp64_kpps", "kpackets/s", True),
     Metric("udp1400_gbps", "Gbit/s", True),
     Metric("rr_per_s", "1/s", True),
     Metric("rtt_us", "us", False),
     Metric("cpu_s_per_gb", "s/GB", False),
+    Metric("daemon_cpu_s_per_gb", "s/GB", False),
     Metric("cpu_us_per_pkt", "us/packet", False),
     Metric("launch_to_ping_s", "s", False),
     Metric("attach_ms", "ms", False),
@@ -38,17 +40,36 @@ METRICS = (
 )
 UNITS = {metric.name: metric.unit for metric in METRICS}
 
+LOSSY = "tcp1_loss1_gbps"
+"""Of the packets of this one, 1 in 100 is lost on a wire that segments; so it needs hosts joined by a switch."""
 TRAFFIC = ("tcp1_gbps", "tcp4_gbps", "udp64_kpps", "udp1400_gbps", "rr_per_s", "rtt_us")
-TRAFFIC_ON_WIRE = ("tcp1_gbps", "udp64_kpps", "udp1400_gbps")
+TRAFFIC_ON_WIRE = ("tcp1_gbps", "tcp4_gbps", "udp64_kpps", "udp1400_gbps")
 """Where every packet travels alone: what comes in bursts. The others send few packets or small ones anyway."""
+WAITING = ("launch_to_ping_s", "attach_ms", "attach_api_ms")
+WEIGHTS = ("rss_mb", "rss_daemon_mb", "rss_pump_mb", "idle_cpu_percent")
 
-CPU_OF = {"tcp1_gbps": "cpu_s_per_gb", "udp64_kpps": "cpu_us_per_pkt"}
+CPU_OF = {"tcp1_gbps": ("cpu_s_per_gb", "daemon_cpu_s_per_gb"), "udp64_kpps": ("cpu_us_per_pkt",)}
 """CPU metrics are taken in the runs of these; the other rates carry their CPU beside them only."""
 
-PLAIT, PLAIT_ENC = "plait-weaveformat", "plait-weaveformat-enc"
+SLEEVE, SLEEVE_ENC = "plait-sleeve", "plait-sleeve-enc"
+SLEEVE_C, SLEEVE_C_ENC = "plait-sleeve-c", "plait-sleeve-c-enc"
+WEAVEFORMAT, WEAVEFORMAT_ENC = "plait-weaveformat", "plait-weaveformat-enc"
 WEAVE, WEAVE_ENC = "weave-sleeve", "weave-sleeve-enc"
 VXLAN, ROUTED = "vxlan-bridge", "routed"
-SYSTEMS = (PLAIT, PLAIT_ENC, WEAVE, WEAVE_ENC, VXLAN, ROUTED)
+NEBULA, WIREGUARD, TINC = "nebula", "wireguard-go", "tinc"
+OURS = (SLEEVE, SLEEVE_ENC, SLEEVE_C, SLEEVE_C_ENC, WEAVEFORMAT, WEAVEFORMAT_ENC)
+SYSTEMS = (*OURS, WEAVE, WEAVE_ENC, VXLAN, NEBULA, WIREGUARD, TINC, ROUTED)
+
+_VPN_METRICS = frozenset(("tcp1_gbps", "tcp4_gbps", LOSSY, "udp64_kpps", "rr_per_s", "rtt_us"))
+"""Of VPNs: their MTUs differ too much for large datagrams, and nobody launches them like a container network."""
+
+# For the estimate; from runs with two cores.
+_BUILD_SECONDS = 3.0  # two hosts launched and joined
+_BETWEEN_SECONDS = 0.3  # programs start and end
+_SEARCH_SECONDS = 4.5  # three or four UDP rates
+_LAUNCH_SECONDS = 4.0
+_ATTACH_SECONDS = 0.7
+_MESH_SECONDS = 5.0  # three hosts
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,20 +88,34 @@ class Plan:
     """Noisy measurements that are repeated, in the whole run."""
 
 
-FULL = Plan(5, 3.0, (SUPER, WIRE), ("cubic", "bbr"), idle_seconds=20.0, attaches=5, searches=True, retries=40)
+FULL = Plan(5, 3.0, (SUPER, WIRE), ("cubic", "bbr"), idle_seconds=20.0, attaches=5, searches=True, retries=60)
 QUICK = Plan(1, 1.0, (SUPER,), ("cubic",), idle_seconds=5.0, attaches=3, searches=False, retries=5)
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The metrics and systems to measure."""
+    """The metrics and systems to measure; `named` if the metrics are those that ONLY= names, else they are all."""
 
     metrics: frozenset[str]
     systems: tuple[str, ...]
+    named: bool = False
 
     def wants(self, *metrics: str) -> bool:
         """Say whether one of these is to be measured, or comes out of measuring it."""
-        return any(name in self.metrics or CPU_OF.get(name) in self.metrics for name in metrics)
+        return any(name in self.metrics or self.metrics.intersection(CPU_OF.get(name, ())) for name in metrics)
+
+    def systems_for(self, metric: str) -> tuple[str, ...]:
+        """Give the systems of which a metric is measured."""
+        return tuple(system for system in self.systems if is_measured(system, metric))
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One sort of traffic, under the same conditions for all systems. `cc`, congestion control, is for TCP only."""
+
+    metric: str
+    wire: str
+    cc: str | None
 
 
 def select(only: str, systems: Iterable[str]) -> Selection:
@@ -98,13 +133,76 @@ def select(only: str, systems: Iterable[str]) -> Selection:
             chosen |= matching
         else:
             raise UsageError(f"ONLY={word} names no metric ({', '.join(UNITS)}) and no system ({', '.join(available)})")
-    chosen |= {name for name in (baseline(system, available) for system in chosen) if name}
-    return Selection(frozenset(metrics or UNITS), tuple(name for name in available if not chosen or name in chosen))
+    chosen |= {name for system in chosen for name in baselines(system, available)}
+    selected = tuple(name for name in available if not chosen or name in chosen)
+    return Selection(frozenset(metrics or UNITS), selected, named=bool(metrics))
 
 
-def baseline(system: str, available: Collection[str]) -> str | None:
-    """Give the rival with which a system of plait is compared: Weave where it can be run, else kernel VXLAN."""
-    if not system.startswith("plait-"):
-        return None
-    rival = WEAVE_ENC if system.endswith("-enc") else WEAVE
-    return next((name for name in (rival, VXLAN) if name in available), None)
+def baselines(system: str, available: Collection[str]) -> tuple[str, ...]:
+    """Give the rivals with which a system is compared: plait's with Weave, and all with kernel VXLAN, if they can run.
+
+    The first is the one that counts.
+    """
+    if system == VXLAN:
+        return ()
+    rivals = (weave_for(system), VXLAN) if system in OURS else (VXLAN,)
+    return tuple(name for name in rivals if name in available)
+
+
+def weave_for(system: str) -> str:
+    """Give the sort of Weave that does as much as a system: with a password if it has one."""
+    return WEAVE_ENC if system.endswith("-enc") else WEAVE
+
+
+def is_measured(system: str, metric: str) -> bool:
+    """Say whether a metric of a system is of interest, and worth the time that it takes."""
+    if system in (NEBULA, WIREGUARD, TINC):
+        return metric in _VPN_METRICS
+    if metric in ("attach_ms", "attach_api_ms"):
+        return system in OURS and not system.endswith("-enc")
+    if metric in WEIGHTS:
+        return system not in (VXLAN, ROUTED)
+    return True
+
+
+def kinds(selection: Selection, plan: Plan) -> Iterator[Kind]:
+    """Give all traffic but the lossy; the second congestion control with one stream, on one wire."""
+    for wire in plan.wires:
+        for metric in TRAFFIC if wire == SUPER else TRAFFIC_ON_WIRE:
+            if not selection.wants(metric):
+                continue
+            if not metric.startswith("tcp"):
+                yield Kind(metric, wire, None)
+                continue
+            is_main = metric == "tcp1_gbps" and wire == SUPER
+            yield from (Kind(metric, wire, cc) for cc in plan.congestion_controls[: None if is_main else 1])
+
+
+def lossy_kinds(selection: Selection, plan: Plan) -> list[Kind]:
+    """Give the lossy traffic. A plan without the wire that it needs has it only if it is named."""
+    if not selection.wants(LOSSY) or (WIRE not in plan.wires and not selection.named):
+        return []
+    return [Kind(LOSSY, WIRE, cc) for cc in plan.congestion_controls]
+
+
+def estimate(selection: Selection, plan: Plan) -> float:
+    """Give about how many seconds a run takes, noise apart: at most `plan.retries` measurements are repeated."""
+    seconds = 0.0
+    for group in (list(kinds(selection, plan)), lossy_kinds(selection, plan)):
+        involved = {system for kind in group for system in selection.systems_for(kind.metric)}
+        seconds += _BUILD_SECONDS * len(involved)
+        seconds += sum(_seconds(kind, plan) * len(selection.systems_for(kind.metric)) for kind in group)
+    for metric, once in (("launch_to_ping_s", _LAUNCH_SECONDS), ("attach_ms", _ATTACH_SECONDS * plan.attaches)):
+        if selection.wants(metric):
+            seconds += plan.rounds * once * len(selection.systems_for(metric))
+    if selection.wants(*WEIGHTS):
+        seconds += plan.idle_seconds + _MESH_SECONDS * len(selection.systems_for("rss_mb"))
+    return seconds
+
+
+def _seconds(kind: Kind, plan: Plan) -> float:
+    """Of all rounds of one system."""
+    if kind.metric == "rtt_us":
+        return plan.rounds * 1.0
+    searching = _SEARCH_SECONDS if plan.searches and kind.metric.startswith("udp") else 0.0
+    return plan.rounds * (plan.seconds + _BETWEEN_SECONDS) + searching

@@ -3,21 +3,23 @@
 import json
 import math
 import statistics
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 
-from bench.plan import CPU_OF, MAX_FOREIGN_CORES, METRICS, UNITS, baseline
+from bench.plan import CPU_OF, MAX_FOREIGN_CORES, METRICS, UNITS, VXLAN, WEAVE, WEAVE_ENC, baselines
 
 Key = tuple[str, str, str | None, str | None]
-_NO_VALUE = "-"
-_NOISY = "!"
+NO_VALUE = "-"
+NOISY = "!"
+_MARKS = {WEAVE: "W", WEAVE_ENC: "W", VXLAN: "V"}
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
     """One measurement; `value` is None if it failed. `cpu` is the machine's time for one GB (s) or packet (us).
 
-    `wire` and `cc` (congestion control) are None where they mean nothing.
+    `daemon_cpu` is the part of it that the system's own processes used; None if it has none. `wire` and `cc`
+    (congestion control) are None where they mean nothing.
     """
 
     metric: str
@@ -25,9 +27,10 @@ class Reading:
     wire: str | None
     cc: str | None
     value: float | None
-    cpu: float | None
-    foreign_cores: float
-    stolen_cores: float
+    cpu: float | None = None
+    foreign_cores: float = 0.0
+    stolen_cores: float = 0.0
+    daemon_cpu: float | None = None
 
     @property
     def key(self) -> Key:
@@ -37,10 +40,10 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The median of `rounds` readings, `range` from the least to the most, and how it compares.
+    """The median of `rounds` readings, `range` from the least to the most, and how it compares with one baseline.
 
     `ratio` is value to baseline value. `discarded` readings were noisy; with `noisy`, the others were too. The last
-    three are medians; `cpu` in the unit of cpu_s_per_gb or cpu_us_per_pkt.
+    four are medians; `cpu` and `daemon_cpu` in the unit of cpu_s_per_gb or cpu_us_per_pkt.
     """
 
     metric: str
@@ -59,16 +62,20 @@ class Row:
     cpu: float | None
     foreign_cores: float
     stolen_cores: float
+    daemon_cpu: float | None
 
 
 def summarize(readings: Iterable[Reading], systems: Collection[str]) -> list[Row]:
-    """Give a row for everything measured, in the order of METRICS; `systems` are those that could be measured."""
+    """Give a row for everything measured, in the order of METRICS; `systems` are those that could be measured.
+
+    What has two baselines has two rows, one after the other, that differ in the baseline alone.
+    """
     groups: dict[Key, list[Reading]] = {}
     for reading in (*(given := tuple(readings)), *_cpu_readings(given)):
         groups.setdefault(reading.key, []).append(reading)
     medians = {key: _median([each.value for each in quiet(group)[0]]) for key, group in groups.items()}
     order = {metric.name: number for number, metric in enumerate(METRICS)}
-    rows = [_row(key, group, medians, systems) for key, group in groups.items()]
+    rows = [row for key, group in groups.items() for row in _rows(key, group, medians, systems)]
     return sorted(rows, key=lambda row: order[row.metric])
 
 
@@ -94,22 +101,38 @@ def to_json(rows: Iterable[Row], machine: str) -> str:
 
 
 def to_table(rows: Iterable[Row], systems: Sequence[str]) -> str:
-    """Write a Markdown table: what was measured down, systems across; ratios in brackets, `!` behind noisy values."""
-    lines: dict[tuple[str, ...], dict[str, str]] = {}
+    """Write a Markdown table: what was measured down, systems across; `!` behind noisy values.
+
+    Ratios are in brackets: to Weave (W), to vxlan-bridge (V).
+    """
+    lines: dict[tuple[str, ...], dict[str, list[Row]]] = {}
     for row in rows:
         head = (row.metric, row.unit, row.wire or "", row.cc or "")
-        lines.setdefault(head, {})[row.system] = _cell(row)
+        lines.setdefault(head, {}).setdefault(row.system, []).append(row)
     present = [system for system in systems if any(system in cells for cells in lines.values())]
-    body = [[*head, *(cells.get(system, "") for system in present)] for head, cells in lines.items()]
-    return _aligned([["metric", "unit", "wire", "cc", *present], *body], left=4)
+    body = [[*head, *(_cell(cells.get(system, ())) for system in present)] for head, cells in lines.items()]
+    return aligned([["metric", "unit", "wire", "cc", *present], *body], left=4)
 
 
-def _row(key: Key, group: list[Reading], medians: Mapping[Key, float | None], systems: Collection[str]) -> Row:
+def _rows(
+    key: Key, group: list[Reading], medians: Mapping[Key, float | None], systems: Collection[str]
+) -> Iterator[Row]:
+    """The row of the first baseline, even if that has no value, and of others that have one."""
+    metric, system, wire, cc = key
+    first, *others = baselines(system, systems) or (None,)
+    rivals = {name: medians.get((metric, name, wire, cc)) for name in others if name}
+    alone = _lone_row(key, group, medians[key])
+    known = {first: medians.get((metric, first, wire, cc)) if first else None}
+    known |= {name: value for name, value in rivals.items() if value is not None}
+    for rival, rival_value in known.items():
+        ratio = alone.value / rival_value if alone.value is not None and rival_value else None
+        yield replace(alone, baseline=rival, baseline_value=rival_value, ratio=ratio)
+
+
+def _lone_row(key: Key, group: list[Reading], value: float | None) -> Row:
     metric, system, wire, cc = key
     counted, noisy = quiet(group)
     values = [reading.value for reading in counted if reading.value is not None]
-    value, rival = medians[key], baseline(system, systems)
-    rival_value = medians.get((metric, rival, wire, cc)) if rival else None
     return Row(
         metric=metric,
         system=system,
@@ -117,9 +140,9 @@ def _row(key: Key, group: list[Reading], medians: Mapping[Key, float | None], sy
         unit=UNITS[metric],
         wire=wire,
         cc=cc,
-        baseline=rival,
-        baseline_value=rival_value,
-        ratio=value / rival_value if value is not None and rival_value else None,
+        baseline=None,
+        baseline_value=None,
+        ratio=None,
         rounds=len(values),
         range=(min(values), max(values)) if values else None,
         noisy=noisy,
@@ -127,15 +150,18 @@ def _row(key: Key, group: list[Reading], medians: Mapping[Key, float | None], sy
         cpu=_median([reading.cpu for reading in counted]),
         foreign_cores=_median([reading.foreign_cores for reading in counted]) or 0.0,
         stolen_cores=_median([reading.stolen_cores for reading in counted]) or 0.0,
+        daemon_cpu=_median([reading.daemon_cpu for reading in counted]),
     )
 
 
 def _cpu_readings(readings: Iterable[Reading]) -> Iterable[Reading]:
     """The CPU metrics: the same measurements, looked at from the other side."""
     for each in readings:
-        if each.metric in CPU_OF:
-            conditions = (each.system, each.wire, each.cc)
-            yield Reading(CPU_OF[each.metric], *conditions, each.cpu, None, each.foreign_cores, each.stolen_cores)
+        for metric in CPU_OF.get(each.metric, ()):
+            used = each.daemon_cpu if metric.startswith("daemon_") else each.cpu
+            if used is None and each.value is not None:  # there is no daemon
+                continue
+            yield replace(each, metric=metric, value=used, cpu=None, daemon_cpu=None)
 
 
 def _median(values: Iterable[float | None]) -> float | None:
@@ -143,14 +169,17 @@ def _median(values: Iterable[float | None]) -> float | None:
     return statistics.median(known) if known else None
 
 
-def _cell(row: Row) -> str:
+def _cell(rows: Sequence[Row]) -> str:
+    if not rows:
+        return ""
+    row = rows[0]
     if row.value is None:
-        return _NO_VALUE
-    ratio = "" if row.ratio is None else f" ({_short(row.ratio)}x)"
-    return _short(row.value) + (_NOISY if row.noisy else "") + ratio
+        return NO_VALUE
+    ratios = [f"{short(each.ratio)}{_MARKS[each.baseline]}" for each in rows if each.ratio and each.baseline]
+    return short(row.value) + (NOISY if row.noisy else "") + (f" ({', '.join(ratios)})" if ratios else "")
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
     """Three significant digits, without an exponent."""
     if value == 0:
         return "0"
@@ -168,7 +197,8 @@ def _rounded(value: object) -> object:
     return value
 
 
-def _aligned(table: Sequence[Sequence[str]], left: int) -> str:
+def aligned(table: Sequence[Sequence[str]], left: int) -> str:
+    """Write a Markdown table, its head first; the columns behind the first `left` are numbers."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     rule = ["-" * width if at < left else "-" * (width - 1) + ":" for at, width in enumerate(widths)]
     lines = [

@@ -1,14 +1,14 @@
 """Runs the measurements: systems in turn, round after round, noisy ones again, as far as patience goes."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 from bench import traffic, waiting, weight
-from bench.machine import Meter, NetnsId
+from bench.machine import Meter, NetnsId, family_cpu_seconds
 from bench.network import Network, connected
-from bench.plan import SUPER, TRAFFIC, TRAFFIC_ON_WIRE, Plan, Selection
+from bench.plan import WEIGHTS, Kind, Plan, Selection, is_measured, kinds, lossy_kinds
 from bench.report import Reading, is_noisy
 from bench.systems import System
 from bench.traffic import Measured
@@ -17,7 +17,6 @@ from plait.errors import PlaitError
 ATTEMPTS = 3
 """At one measurement, as long as the run has retries left."""
 
-_WEIGHTS = ("rss_mb", "rss_daemon_mb", "rss_pump_mb", "idle_cpu_percent")
 _ATTACHES = ("attach_ms", "attach_api_ms")
 
 
@@ -36,11 +35,15 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Values by metric, what the machine did meanwhile, and the work done: GB or million packets, 0 for none."""
+    """Values by metric, what the machine did meanwhile, and the work done: GB or million packets, 0 for none.
+
+    `daemon_seconds` is the CPU time of the system's own processes, None if it has none or nobody looked.
+    """
 
     values: Mapping[str, float]
     meter: Meter
     work: float = 0.0
+    daemon_seconds: float | None = None
 
 
 @dataclass
@@ -59,44 +62,75 @@ class Runner:
 
     def run(self) -> list[Reading]:
         """Measure everything that was selected."""
-        kinds = list(_kinds(self.selection, self.plan))
-        if kinds:
-            self._measure_traffic(kinds)
+        self._measure_traffic(list(kinds(self.selection, self.plan)), lossy=False)
+        self._measure_traffic(lossy_kinds(self.selection, self.plan), lossy=True)
         for _ in range(self.plan.rounds):
             self._measure_waiting()
-        if self.selection.wants(*_WEIGHTS):
+        if self.selection.wants(*WEIGHTS):
             self._measure_weight()
         return self.readings
 
-    def _measure_traffic(self, kinds: Sequence[tuple[str, str, str | None]]) -> None:
+    def _measure_traffic(self, chosen: Sequence[Kind], lossy: bool) -> None:
+        if not chosen:
+            return
         with contextlib.ExitStack() as stack:
-            self.say(f"two hosts each: {', '.join(self.makers)}")
-            networks = [stack.enter_context(connected(name, make)) for name, make in self.makers.items()]
+            networks = self._connect(chosen, lossy, stack)
             namespaces = {each for network in networks for each in network.namespaces()}
-            for metric, wire, cc in kinds:
-                offers: dict[str, float] = {}
-                for network in networks:
-                    network.set_wire(wire)
-                    if self.plan.searches and metric in traffic.UDP_PAYLOAD:
-                        self.say(f"{metric} {wire} {network.name}: looking for the rate to offer")
-                        offers[network.name] = traffic.best_offer(network, metric)
-                for _ in range(self.plan.rounds):
-                    for network in networks:
-                        measure = traffic.measurement(metric, self.plan.seconds, cc, offers.get(network.name, 0.0))
-                        job = Job((metric,), network.name, wire, cc)
-                        self._measure(job, partial(_travelling, metric, measure, network, namespaces))
+            for kind in chosen:
+                self._measure_kind(kind, [each for each in networks if is_measured(each.name, kind.metric)], namespaces)
+
+    def _connect(self, chosen: Sequence[Kind], lossy: bool, stack: contextlib.ExitStack) -> list[Network]:
+        """Build what the systems need; a system that cannot be built has failed in all of these."""
+        self.say(f"two hosts each{', a lossy switch between them' if lossy else ''}: {', '.join(self.makers)}")
+        networks, broken = [], []
+        for name, make in self.makers.items():
+            wanted = [kind for kind in chosen if is_measured(name, kind.metric)]
+            if not wanted:
+                continue
+            try:
+                networks.append(stack.enter_context(connected(name, make, lossy)))
+            except PlaitError as error:
+                self.say(f"{name}: FAILED, and left out from now on: {error}")
+                broken.append(name)
+                for kind in wanted:
+                    self._fail(Job((kind.metric,), name, kind.wire, kind.cc))
+        self.makers = {name: make for name, make in self.makers.items() if name not in broken}
+        return networks
+
+    def _measure_kind(self, kind: Kind, networks: Sequence[Network], namespaces: set[NetnsId]) -> None:
+        offers: dict[str, float] = {}
+        for network in networks:
+            network.set_wire(kind.wire)
+            if self.plan.searches and kind.metric in traffic.UDP_PAYLOAD:
+                self.say(f"{kind.metric} {kind.wire} {network.name}: looking for the rate to offer")
+                offers[network.name] = traffic.best_offer(network, kind.metric)
+        for _ in range(self.plan.rounds):
+            for network in networks:
+                offer = offers.get(network.name, 0.0)
+                measure = traffic.measurement(kind.metric, self.plan.seconds, kind.cc, offer)
+                job = Job((kind.metric,), network.name, kind.wire, kind.cc)
+                self._measure(job, partial(_travelling, kind.metric, measure, network, namespaces))
 
     def _measure_waiting(self) -> None:
         for name, make in self.makers.items():
-            if self.selection.wants("launch_to_ping_s"):
+            if self._wants(name, "launch_to_ping_s"):
                 self._measure(Job(("launch_to_ping_s",), name), partial(_launching, make))
-            if self.selection.wants(*_ATTACHES) and name.startswith("plait-"):
+            if self._wants(name, *_ATTACHES):
                 self._measure(Job(_ATTACHES, name), partial(_attaching, make, self.plan.attaches))
 
     def _measure_weight(self) -> None:
         with contextlib.ExitStack() as stack:
-            self.say(f"{weight.HOSTS} hosts each, idle: {', '.join(self.makers)}")
-            meshes = [stack.enter_context(weight.mesh(name, make)) for name, make in self.makers.items()]
+            names = [name for name in self.makers if self._wants(name, *WEIGHTS)]
+            if not names:
+                return
+            self.say(f"{weight.HOSTS} hosts each, idle: {', '.join(names)}")
+            meshes = []
+            for name in names:
+                try:
+                    meshes.append(stack.enter_context(weight.mesh(name, self.makers[name])))
+                except PlaitError as error:
+                    self.say(f"{name}: FAILED: {error}")
+                    self._fail(Job(WEIGHTS, name))
             found, meter = weight.weigh(meshes, self.plan.idle_seconds)
         for system, metric, value in found:
             self._keep(Job((metric,), system), Taken({metric: value}, meter))
@@ -117,43 +151,38 @@ class Runner:
             if not is_noisy(job.metrics[0], taken.meter.foreign_cores):
                 break
         if has_failed:
-            self.readings += [
-                Reading(metric, job.system, job.wire, job.cc, None, None, 0.0, 0.0) for metric in job.metrics
-            ]
+            self._fail(job)
+
+    def _wants(self, system: str, *metrics: str) -> bool:
+        return any(self.selection.wants(metric) and is_measured(system, metric) for metric in metrics)
 
     def _spend_retry(self) -> bool:
         self._retries -= 1
         return self._retries >= 0
 
+    def _fail(self, job: Job) -> None:
+        self.readings += [Reading(metric, job.system, job.wire, job.cc, None) for metric in job.metrics]
+
     def _keep(self, job: Job, taken: Taken) -> None:
         meter = taken.meter
         cpu = meter.own / taken.work if taken.work else None
+        daemon = taken.daemon_seconds / taken.work if taken.work and taken.daemon_seconds is not None else None
+        noises = (meter.foreign_cores, meter.stolen_cores)
         for metric, value in taken.values.items():
-            reading = Reading(metric, job.system, job.wire, job.cc, value, cpu, meter.foreign_cores, meter.stolen_cores)
-            self.readings.append(reading)
+            self.readings.append(Reading(metric, job.system, job.wire, job.cc, value, cpu, *noises, daemon_cpu=daemon))
             noise = f"  ({meter.foreign_cores:.2f} foreign cores)" if is_noisy(metric, meter.foreign_cores) else ""
             self.say(f"{replace(job, metrics=(metric,))}: {value:.4g}{noise}")
-
-
-def _kinds(selection: Selection, plan: Plan) -> Iterator[tuple[str, str, str | None]]:
-    """Give metric, wire and congestion control of all traffic; the second of these with one stream, on one wire."""
-    for wire in plan.wires:
-        for metric in TRAFFIC if wire == SUPER else TRAFFIC_ON_WIRE:
-            if not selection.wants(metric):
-                continue
-            if not metric.startswith("tcp"):
-                yield metric, wire, None
-                continue
-            is_main = metric == "tcp1_gbps" and wire == SUPER
-            yield from ((metric, wire, cc) for cc in plan.congestion_controls[: None if is_main else 1])
 
 
 def _travelling(
     metric: str, measure: Callable[[Network], Measured], network: Network, namespaces: set[NetnsId]
 ) -> Taken:
+    processes = network.processes()
+    before = family_cpu_seconds(processes)
     with Meter(namespaces) as meter:
         measured = measure(network)
-    return Taken({metric: measured.value}, meter, measured.work)
+    daemon_seconds = family_cpu_seconds(processes) - before if processes else None
+    return Taken({metric: measured.value}, meter, measured.work, daemon_seconds)
 
 
 def _launching(make: Callable[[], System]) -> Taken:

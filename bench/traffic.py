@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import echo, machine
+from bench import echo, machine, plan
 from bench.network import Network, core_of
 from plait.testing.lab import LabError, wait_until
 
@@ -96,8 +96,8 @@ def round_trip(network: Network) -> Measured:
 def measurement(metric: str, seconds: float, cc: str | None, offered: float) -> Callable[[Network], Measured]:
     """Give what measures a metric."""
     match metric:
-        case "tcp1_gbps" | "tcp4_gbps":
-            return lambda network: tcp(network, seconds, cc or DEFAULT_CC, 1 if metric == "tcp1_gbps" else 4)
+        case "tcp1_gbps" | "tcp4_gbps" | plan.LOSSY:
+            return lambda network: tcp(network, seconds, cc or DEFAULT_CC, 4 if metric == "tcp4_gbps" else 1)
         case "udp64_kpps" | "udp1400_gbps":
             return lambda network: udp(network, seconds, metric, offered)
         case "rr_per_s":

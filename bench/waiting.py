@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench import machine
-from bench.network import cidr, core_of, join, namespaces, two_hosts, wait_for_ping
+from bench.network import core_of, join, namespaces, two_hosts, wait_for_ping
 from bench.systems import System
+from bench.systems.base import cidr
 from plait.api.client import Client
 from plait.testing.lab import CommandFailed, Host, Lab
 

@@ -3,13 +3,11 @@
 from collections.abc import Sequence
 from ipaddress import IPv4Interface
 
-from bench.systems.base import System
-from plait.host import sysctl
+from bench.systems.base import System, connect_by_route, forward
 from plait.host.netlink import Netlink
 from plait.testing.lab import Container, Host
 
 _MTU = 1500
-_GATEWAY = "169.254.1.1"  # link-local (RFC 3927): the host answers for it on each veth
 
 
 class Routed(System):
@@ -21,25 +19,15 @@ class Routed(System):
 
     def launch(self, host: Host, peers: Sequence[Host]) -> None:
         """Let the host forward, and tell it of the containers there are."""
-        with host.entered():
-            sysctl.write("net.ipv4.ip_forward", "1")
+        forward(host)
         for address, home in self._homes:
             _route(host, address, home)
         self._hosts.append(host)
 
     def attach(self, host: Host, container: Container, cidr: str) -> None:
         """Join the container to its host, and tell all hosts."""
-        address, outer = str(IPv4Interface(cidr).ip), f"v-{container.name}"
-        with Netlink(host.path) as netlink:
-            netlink.create_veth(outer, "ethwe", _MTU, container.path)
-            netlink.set_link(outer, up=True)
-            netlink.add_address(outer, f"{_GATEWAY}/32")
-            netlink.add_route(f"{address}/32", outer)
-        with Netlink(container.path) as netlink:
-            netlink.add_address("ethwe", f"{address}/32")
-            netlink.set_link("ethwe", up=True)
-            netlink.add_route(f"{_GATEWAY}/32", "ethwe", scope="link")
-            netlink.add_route("0.0.0.0/0", gateway=_GATEWAY)
+        connect_by_route(host, container, cidr, _MTU)
+        address = str(IPv4Interface(cidr).ip)
         self._homes.append((address, host))
         for other in self._hosts:
             if other is not host:

@@ -1,10 +1,38 @@
 import pytest
 
 from bench import plan
-from bench.plan import PLAIT, PLAIT_ENC, ROUTED, SYSTEMS, VXLAN, WEAVE, WEAVE_ENC, baseline, select
+from bench.plan import (
+    FULL,
+    LOSSY,
+    NEBULA,
+    QUICK,
+    ROUTED,
+    SLEEVE,
+    SLEEVE_C,
+    SLEEVE_C_ENC,
+    SLEEVE_ENC,
+    SUPER,
+    SYSTEMS,
+    TINC,
+    VXLAN,
+    WEAVE,
+    WEAVE_ENC,
+    WEAVEFORMAT,
+    WEAVEFORMAT_ENC,
+    WIRE,
+    WIREGUARD,
+    Kind,
+    baselines,
+    estimate,
+    is_measured,
+    kinds,
+    lossy_kinds,
+    select,
+)
 from plait.errors import UsageError
 
-WITHOUT_WEAVE = (PLAIT, PLAIT_ENC, VXLAN, ROUTED)
+WITHOUT_WEAVE = (WEAVEFORMAT, WEAVEFORMAT_ENC, VXLAN, ROUTED)
+SLEEVES = (SLEEVE, SLEEVE_ENC, SLEEVE_C, SLEEVE_C_ENC)
 
 
 def test_nothing_chosen_is_everything() -> None:
@@ -29,11 +57,13 @@ def test_a_cpu_metric_needs_the_rate_in_whose_run_it_is_taken() -> None:
 @pytest.mark.parametrize(
     ("only", "systems"),
     [
-        ("routed", (ROUTED,)),
-        ("weave-sleeve-enc", (WEAVE_ENC,)),
-        ("weave-sleeve", (WEAVE, WEAVE_ENC)),
-        ("plait-weaveformat-enc", (PLAIT_ENC, WEAVE_ENC)),
-        ("plait, routed", (PLAIT, PLAIT_ENC, WEAVE, WEAVE_ENC, ROUTED)),
+        ("vxlan", (VXLAN,)),
+        ("routed", (VXLAN, ROUTED)),
+        ("weave-sleeve-enc", (WEAVE_ENC, VXLAN)),
+        ("weave-sleeve", (WEAVE, WEAVE_ENC, VXLAN)),
+        ("plait-weaveformat-enc", (WEAVEFORMAT_ENC, WEAVE_ENC, VXLAN)),
+        ("weaveformat, tinc", (WEAVEFORMAT, WEAVEFORMAT_ENC, WEAVE, WEAVE_ENC, VXLAN, TINC)),
+        ("sleeve", (*SLEEVES, WEAVE, WEAVE_ENC, VXLAN)),
     ],
 )
 def test_systems_are_chosen_by_parts_of_names_and_come_with_their_baselines(
@@ -45,25 +75,71 @@ def test_systems_are_chosen_by_parts_of_names_and_come_with_their_baselines(
 def test_metrics_and_systems_can_be_mixed() -> None:
     selection = select("tcp1_gbps,rtt_us,plait-weaveformat-enc", WITHOUT_WEAVE)
     assert selection.metrics == {"tcp1_gbps", "rtt_us"}
-    assert selection.systems == (PLAIT_ENC, VXLAN)
+    assert selection.systems == (WEAVEFORMAT_ENC, VXLAN)
 
 
-@pytest.mark.parametrize("only", ["tcp", "tcp1_gbps,nebula"])
+@pytest.mark.parametrize("only", ["tcp", "tcp1_gbps,fastdp"])
 def test_a_word_that_names_nothing_is_refused_with_all_that_could_be_meant(only: str) -> None:
-    with pytest.raises(UsageError, match=r"names no metric \(tcp1_gbps, .*\) and no system \(plait-weaveformat, .*\)"):
+    with pytest.raises(UsageError, match=r"names no metric \(tcp1_gbps, .*\) and no system \(plait-sleeve, .*\)"):
         select(only, SYSTEMS)
 
 
 @pytest.mark.parametrize(
-    ("system", "available", "rival"),
+    ("system", "available", "rivals"),
     [
-        (PLAIT, SYSTEMS, WEAVE),
-        (PLAIT_ENC, SYSTEMS, WEAVE_ENC),
-        (PLAIT, WITHOUT_WEAVE, VXLAN),
-        (PLAIT, (PLAIT,), None),
-        (WEAVE, SYSTEMS, None),
-        (ROUTED, SYSTEMS, None),
+        (SLEEVE, SYSTEMS, (WEAVE, VXLAN)),
+        (SLEEVE_C_ENC, SYSTEMS, (WEAVE_ENC, VXLAN)),
+        (WEAVEFORMAT, WITHOUT_WEAVE, (VXLAN,)),
+        (WEAVEFORMAT, (WEAVEFORMAT,), ()),
+        (WEAVE, SYSTEMS, (VXLAN,)),
+        (NEBULA, SYSTEMS, (VXLAN,)),
+        (VXLAN, SYSTEMS, ()),
     ],
 )
-def test_the_baseline_is_weave_where_it_can_run(system: str, available: tuple[str, ...], rival: str | None) -> None:
-    assert baseline(system, available) == rival
+def test_baselines_are_weave_for_ours_where_it_can_run_and_kernel_vxlan_for_all(
+    system: str, available: tuple[str, ...], rivals: tuple[str, ...]
+) -> None:
+    assert baselines(system, available) == rivals
+
+
+@pytest.mark.parametrize("system", [NEBULA, WIREGUARD, TINC])
+def test_of_vpns_the_traffic_is_measured_that_container_networks_carry_alike(system: str) -> None:
+    measured = {metric for metric in plan.UNITS if is_measured(system, metric)}
+    assert measured == {"tcp1_gbps", "tcp4_gbps", "tcp1_loss1_gbps", "udp64_kpps", "rr_per_s", "rtt_us"}
+
+
+def test_what_has_no_processes_is_not_weighed_and_attach_is_ours() -> None:
+    selection = select("", SYSTEMS)
+    assert {VXLAN, ROUTED, NEBULA}.isdisjoint(selection.systems_for("rss_mb"))
+    assert selection.systems_for("attach_ms") == (SLEEVE, SLEEVE_C, WEAVEFORMAT)
+
+
+def test_tcp_is_measured_on_both_wires_and_with_the_second_congestion_control_once() -> None:
+    found = list(kinds(select("tcp1_gbps,tcp4_gbps", SYSTEMS), FULL))
+    assert found == [
+        Kind("tcp1_gbps", SUPER, "cubic"),
+        Kind("tcp1_gbps", SUPER, "bbr"),
+        Kind("tcp4_gbps", SUPER, "cubic"),
+        Kind("tcp1_gbps", WIRE, "cubic"),
+        Kind("tcp4_gbps", WIRE, "cubic"),
+    ]
+
+
+def test_a_daemon_cpu_metric_is_taken_in_the_runs_of_one_stream() -> None:
+    assert {kind.metric for kind in kinds(select("daemon_cpu_s_per_gb", SYSTEMS), FULL)} == {"tcp1_gbps"}
+
+
+def test_loss_is_measured_with_both_congestion_controls_on_the_wire_that_segments() -> None:
+    assert lossy_kinds(select("", SYSTEMS), FULL) == [Kind(LOSSY, WIRE, "cubic"), Kind(LOSSY, WIRE, "bbr")]
+    assert lossy_kinds(select("rtt_us", SYSTEMS), FULL) == []
+
+
+def test_a_quick_run_has_loss_only_if_it_is_named() -> None:
+    assert lossy_kinds(select("sleeve", SYSTEMS), QUICK) == []
+    assert lossy_kinds(select(LOSSY, SYSTEMS), QUICK) == [Kind(LOSSY, WIRE, "cubic")]
+    assert list(kinds(select(LOSSY, SYSTEMS), QUICK)) == []
+
+
+def test_a_run_of_more_is_estimated_to_take_longer() -> None:
+    few, many = select("rr_per_s,tinc", SYSTEMS), select("rr_per_s", SYSTEMS)
+    assert 0 < estimate(few, QUICK) < estimate(many, QUICK) < estimate(many, FULL) < estimate(select("", SYSTEMS), FULL)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.plan import MAX_FOREIGN_CORES, METRICS, PLAIT, ROUTED, SYSTEMS, WEAVE
+from bench.plan import MAX_FOREIGN_CORES, METRICS, ROUTED, SLEEVE, SYSTEMS, VXLAN, WEAVE
 from bench.report import Reading, Row, summarize, to_json, to_table
 
 NOISE = MAX_FOREIGN_CORES + 0.1
@@ -15,14 +15,15 @@ def reading(
     value: float | None = 1.0,
     *,
     metric: str = "tcp1_gbps",
-    system: str = PLAIT,
+    system: str = SLEEVE,
     wire: str | None = "super",
     cc: str | None = "cubic",
     cpu: float | None = None,
     foreign: float = 0.0,
     stolen: float = 0.0,
+    daemon_cpu: float | None = None,
 ) -> Reading:
-    return Reading(metric, system, wire, cc, value, cpu, foreign, stolen)
+    return Reading(metric, system, wire, cc, value, cpu, foreign, stolen, daemon_cpu)
 
 
 def rows_of(*readings: Reading) -> dict[tuple[str, str], Row]:
@@ -79,6 +80,34 @@ def test_without_a_figure_of_the_rival_there_is_no_ratio() -> None:
     assert (row.baseline, row.baseline_value, row.ratio) == (WEAVE, None, None)
 
 
+def test_the_ratio_to_kernel_vxlan_is_in_a_second_row_where_weave_has_the_first() -> None:
+    rows = summarize([reading(3.0), reading(2.0, system=WEAVE), reading(6.0, system=VXLAN)], SYSTEMS)
+    assert [(row.system, row.value, row.baseline, row.baseline_value, row.ratio) for row in rows] == [
+        (SLEEVE, 3.0, WEAVE, 2.0, 1.5),
+        (SLEEVE, 3.0, VXLAN, 6.0, 0.5),
+        (WEAVE, 2.0, VXLAN, 6.0, 2.0 / 6.0),
+        (VXLAN, 6.0, None, None, None),
+    ]
+
+
+def test_without_weave_the_only_row_has_the_ratio_to_kernel_vxlan() -> None:
+    rows = summarize([reading(3.0), reading(6.0, system=VXLAN)], (SLEEVE, VXLAN))
+    assert [(row.system, row.baseline, row.ratio) for row in rows] == [(SLEEVE, VXLAN, 0.5), (VXLAN, None, None)]
+
+
+def test_daemon_cpu_comes_from_the_runs_of_one_stream_and_of_systems_that_have_daemons() -> None:
+    rows = rows_of(
+        reading(1.0, cpu=10.0, daemon_cpu=8.0),
+        reading(1.0, system=WEAVE, cpu=20.0, daemon_cpu=16.0),
+        reading(1.0, metric="tcp4_gbps", cpu=9.0, daemon_cpu=7.0),
+        reading(1.0, system=ROUTED, cpu=1.0),
+    )
+    row = rows["daemon_cpu_s_per_gb", SLEEVE]
+    assert (row.value, row.ratio, row.unit) == (8.0, 0.5, "s/GB")
+    assert (rows["tcp4_gbps", SLEEVE].cpu, rows["tcp4_gbps", SLEEVE].daemon_cpu) == (9.0, 7.0)
+    assert ("daemon_cpu_s_per_gb", ROUTED) not in rows
+
+
 def test_cpu_metrics_come_from_the_runs_of_their_rates() -> None:
     rows = rows_of(
         reading(1.0, cpu=10.0),
@@ -87,11 +116,11 @@ def test_cpu_metrics_come_from_the_runs_of_their_rates() -> None:
         reading(80.0, metric="udp64_kpps", cc=None, cpu=15.0),
         reading(0.5, metric="udp1400_gbps", cc=None, cpu=7.0),
     )
-    per_gb = rows["cpu_s_per_gb", PLAIT]
+    per_gb = rows["cpu_s_per_gb", SLEEVE]
     assert (per_gb.value, per_gb.ratio, per_gb.unit, per_gb.discarded) == (10.0, 0.5, "s/GB", 1)
     assert (per_gb.wire, per_gb.cc) == ("super", "cubic")
-    assert rows["cpu_us_per_pkt", PLAIT].value == 15.0
-    assert rows["udp1400_gbps", PLAIT].cpu == 7.0
+    assert rows["cpu_us_per_pkt", SLEEVE].value == 15.0
+    assert rows["udp1400_gbps", SLEEVE].cpu == 7.0
 
 
 def test_rows_come_in_the_order_of_the_metrics() -> None:
@@ -133,6 +162,7 @@ def test_the_table_has_metrics_down_and_the_systems_measured_across() -> None:
             [
                 reading(1.2345),
                 reading(0.5, system=WEAVE),
+                reading(20.0, system=VXLAN),
                 reading(12345.6, system=ROUTED, foreign=NOISE),
                 reading(None, metric="rr_per_s", cc=None),
             ],
@@ -141,9 +171,18 @@ def test_the_table_has_metrics_down_and_the_systems_measured_across() -> None:
         SYSTEMS,
     )
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
-    assert cells[0] == ["metric", "unit", "wire", "cc", PLAIT, WEAVE, ROUTED]
-    assert cells[2] == ["tcp1_gbps", "Gbit/s", "super", "cubic", "1.23 (2.47x)", "0.500", "12300!"]
-    assert cells[3] == ["rr_per_s", "1/s", "super", "", "-", "", ""]
+    assert cells[0] == ["metric", "unit", "wire", "cc", SLEEVE, WEAVE, VXLAN, ROUTED]
+    assert cells[2] == [
+        "tcp1_gbps",
+        "Gbit/s",
+        "super",
+        "cubic",
+        "1.23 (2.47W, 0.0617V)",
+        "0.500 (0.0250V)",
+        "20.0",
+        "12300! (617V)",
+    ]
+    assert cells[3] == ["rr_per_s", "1/s", "super", "", "-", "", "", ""]
     assert len({len(line) for line in table.splitlines()}) == 1
 
 
