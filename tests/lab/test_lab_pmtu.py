@@ -2,19 +2,12 @@
 
 import socket
 
-from plait.testing.lab import Host, Lab, Router, wait_until
+from lab.path_lab import narrow
+from plait.testing.lab import Lab, wait_until
 
 FULL = 1500 - 28
 FITS = 1400 - 28
 """Data bytes of UDP datagrams that fill packets of 1500 and 1400 bytes."""
-
-
-def narrow(lab: Lab, icmp: bool) -> tuple[Host, Host, Router]:
-    """Two hosts with an MTU of 1500, between which 1400 bytes pass."""
-    left, middle, right = lab.switch(), lab.switch(mtu=1400), lab.switch()
-    router = lab.router("r1", left, middle, icmp=icmp)
-    lab.router("r2", middle, right, icmp=icmp)
-    return lab.host("h1", on=[left]), lab.host("h2", on=[right]), router
 
 
 def told_mtus(frames: list[bytes]) -> list[tuple[str, int]]:
@@ -27,7 +20,7 @@ def told_mtus(frames: list[bytes]) -> list[tuple[str, int]]:
 
 
 def test_a_router_tells_senders_of_udp(lab: Lab) -> None:
-    one, other, router = narrow(lab, icmp=True)
+    one, other, (router, _), _ = narrow(lab, icmp=True)
     assert one.send_udp(other, 3, size=FITS, dont_fragment=True).received == 3
     with one.capture("eth0") as capture:
         assert one.send_udp(other, 3, size=FULL, dont_fragment=True).received == 0
@@ -36,7 +29,7 @@ def test_a_router_tells_senders_of_udp(lab: Lab) -> None:
 
 
 def test_a_router_without_icmp_swallows_long_udp(lab: Lab) -> None:
-    one, other, router = narrow(lab, icmp=False)
+    one, other, (router, _), _ = narrow(lab, icmp=False)
     with one.capture("eth0") as capture:
         assert one.send_udp(other, 3, size=FULL, dont_fragment=True).received == 0
         assert one.send_udp(other, 3, size=FITS, dont_fragment=True).received == 3
