@@ -66,7 +66,7 @@ def connected(name: str, make: Callable[[], System], lossy: bool = False) -> Ite
         network = Network(name, lab, system, client, server)
         network.pin()
         wait_for_ping(client, server.ip)
-        wait_until(system.is_settled, f"{name} knows its paths", SETTLE_SECONDS)
+        wait_until_settled(system)
         for host in (one, other):
             without_netfilter(host)
         if lossy:
@@ -113,6 +113,11 @@ def wait_for_ping(source: Container, address: str) -> None:
     wait_until(
         lambda: _pings(source, address), f"a first ping from {source.name} reaches {address}", timeout=CONNECT_SECONDS
     )
+
+
+def wait_until_settled(system: System) -> None:
+    """Wait, after a first ping. Raise Unanswered; LabError if it is not the system that it should be."""
+    wait_until(system.is_settled, f"{type(system).__name__} knows its paths", SETTLE_SECONDS)
 
 
 def without_netfilter(host: Host) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench import machine
-from bench.network import core_of, join, namespaces, two_hosts, wait_for_ping
+from bench.network import core_of, join, namespaces, two_hosts, wait_for_ping, wait_until_settled
 from bench.systems import System
 from bench.systems.base import cidr
 from plait.api.client import Client
@@ -27,6 +27,7 @@ def launch_to_ping(make: Callable[[], System]) -> tuple[dict[str, float], machin
         with machine.Meter(namespaces([one, other, first])) as meter:
             container = join(system, other, [one], 2)
             wait_for_ping(container, first.ip)
+        wait_until_settled(system)
         return {"launch_to_ping_s": meter.seconds}, meter
 
 

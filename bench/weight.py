@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from bench import machine
-from bench.network import join, namespaces, wait_for_ping
+from bench.network import join, namespaces, wait_for_ping, wait_until_settled
 from bench.systems import System
 from plait.testing.lab import Host, Lab
 
@@ -40,6 +40,7 @@ def mesh(name: str, make: Callable[[], System]) -> Iterator[Mesh]:
         for source in containers:
             for target in containers:
                 wait_for_ping(source, target.ip)
+        wait_until_settled(system)
         containers[0].transfer(containers[1], size=_TRAFFIC_BYTES)
         yield Mesh(name, [system.processes(host) for host in hosts], namespaces([*hosts, *containers]))
 
