@@ -6,6 +6,7 @@ from typing import Any
 
 from lab.node_lab import report
 from plait.testing.lab import Container, Host, Lab, Router, Segment, wait_until
+from plait.testing.lab.node import Node
 
 OVERLAY = "plait1"
 PATIENCE = 60.0
@@ -63,7 +64,6 @@ def both_ways(here: Container, there: Container, size: int, timeout: float = 30.
         assert [each.result().transferred_bytes for each in transfers] == [size, size]
 
 
-def sent_bytes(container: Container) -> int:
-    """What a container's interface has sent so far."""
-    path = "/sys/class/net/ethwe/statistics/tx_bytes"
-    return int(container.run(["cat", path]).stdout)
+def statistic(node: Node, device: str, name: str) -> int:
+    """A counter of an interface, such as `tx_bytes`."""
+    return int(node.run(["cat", f"/sys/class/net/{device}/statistics/{name}"]).stdout)

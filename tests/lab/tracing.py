@@ -12,9 +12,9 @@ needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace
 
 _CALLS = "trace=socket,setsockopt,sendto,sendmsg,sendmmsg,write,writev"
 _SOCKET = re.compile(r"^socket\((\w+), ([\w|]+),")
-_OPTION = re.compile(r"^setsockopt\(\d+<([\w-]+).*?>, (\w+), (\w+), (.*), \d+\) = 0")
+_OPTION = re.compile(r"^setsockopt\(\d+<([\w-]+).*?\]>, (\w+), (\w+), (.*), \d+\) = 0")
 _SEND = re.compile(
-    r"^(sendto|sendmsg|sendmmsg|write|writev)\((\d+)<(UDP|RAW|PACKET)[^>]*>, (.*)\) = (-?\d+)(?: (\w+))?"
+    r"^(sendto|sendmsg|sendmmsg|write|writev)\((\d+)<(UDP|RAW|PACKET):\[.*?\]>, (.*)\) = (-?\d+)(?: (\w+))?"
 )
 _LENGTH = re.compile(r"iov_len=(\d+)")
 _PLAIN_LENGTH = re.compile(r'^(?:"(?:[^"\\]|\\.)*"(?:\.\.\.)?), (\d+)')
