@@ -18,6 +18,9 @@ DEFAULT_HTTP_ADDR = "127.0.0.1:6784"
 DEFAULT_STATUS_ADDR = "127.0.0.1:6782"
 DEFAULT_BRIDGE = "weave"
 DEFAULT_DOCKER_API = "unix:///var/run/docker.sock"
+OVERLAYS = ("plait1", "sleeve")
+"""All that a node can offer, best first."""
+SLEEVE_LOOPS = ("auto", "python", "compiled")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 # What IPv4 hosts must take (RFC 791) and what an IPv4 packet can hold.
@@ -50,6 +53,8 @@ class Config:
     discovery: bool = True
     trusted_subnets: tuple[IPv4Network | IPv6Network, ...] = ()
     mtu: int = 0
+    overlays: tuple[str, ...] = OVERLAYS
+    sleeve_loop: str = SLEEVE_LOOPS[0]
     bridge: str = DEFAULT_BRIDGE
     http_addr: str = DEFAULT_HTTP_ADDR
     status_addr: str = DEFAULT_STATUS_ADDR
@@ -93,6 +98,14 @@ class Config:
         yield (
             0 < len(self.nickname) <= MAX_NICKNAME and self.nickname.isprintable(),
             f"--nickname {self.nickname!r} is not 1 to {MAX_NICKNAME} printable characters",
+        )
+        yield (
+            0 < len(self.overlays) == len({*self.overlays}) and {*self.overlays} <= {*OVERLAYS},
+            f"--overlays {','.join(self.overlays)!r} is not one or more of {', '.join(OVERLAYS)}, with commas between",
+        )
+        yield (
+            self.sleeve_loop in SLEEVE_LOOPS,
+            f"--sleeve-loop {self.sleeve_loop!r} is none of {', '.join(SLEEVE_LOOPS)}",
         )
         yield self.log_level in LOG_LEVELS, f"--log-level {self.log_level!r} is none of {', '.join(LOG_LEVELS)}"
         yield not self.host or _is_ipv4(self.host), f"--host {self.host!r} is no IPv4 address of this machine"

@@ -17,7 +17,7 @@ from plait.attach.service import Attacher
 from plait.config import Config
 from plait.docker.client import DockerClient
 from plait.errors import PlaitError, StateError
-from plait.host import udp
+from plait.host import udp, underlay
 from plait.mesh import events
 from plait.mesh.addresses import join_address
 from plait.mesh.events import ConnectionId
@@ -28,7 +28,7 @@ from plait.mesh.router import Router
 from plait.mesh.shortids import SHORT_IDS
 from plait.mesh.transport import Identity, Transport
 from plait.overlay.bridge import TAP, BridgeKeeper, BridgeSettings
-from plait.overlay.manager import OUR_FEATURES, OUR_OVERLAYS, OverlayManager
+from plait.overlay.manager import OverlayManager, our_features
 from plait.overlay.sleeve.supervisor import Pump
 from plait.report import Sources, build_report
 from plait.startup import Host, open_host, pid_file, reset_host
@@ -73,9 +73,17 @@ class Node:
         )
         self._targets = Targets(store, self._router, config.port, host.local_ips, self._troubles)
         self._pump = Pump(
-            self.name, config.port, self._host.tap_fd, self._host.sockets, self._on_pump_message, self._on_pump_death
+            self.name,
+            config.port,
+            self._host.tap_fd,
+            self._host.sockets,
+            self._on_pump_message,
+            self._on_pump_death,
+            loop=config.sleeve_loop,
         )
-        self._overlays = OverlayManager(self._pump, self, udp.path_mtu, self._troubles.warn)
+        self._overlays = OverlayManager(
+            self._pump, self, config.overlays, udp.path_mtu, underlay.interface_mtus, self._troubles.warn
+        )
         bridge = BridgeSettings(config.bridge, str(self.name), self._host.mtu)
         self._bridge = BridgeKeeper(bridge)
         docker = DockerClient(config.docker_api) if config.docker_api else None
@@ -106,6 +114,7 @@ class Node:
             ("mesh", self._transport.run()),
             ("pump", self._pump.run()),
             ("overlay timers", self._overlays.run_timers()),
+            ("interfaces", self._overlays.watch_interfaces()),
             ("reconcile", self._keep_reconciled()),
             ("names", self._keep_resolved()),
             ("watchdog", self._feed_watchdog()),
@@ -190,11 +199,10 @@ class Node:
         self._overlays.pump_said(message)
 
     def _on_pump_death(self, sentence: str) -> None:
-        """A new pump has no replay windows: connections with keys must get new keys, which a reconnect brings."""
+        """A new pump has no replay windows: connections with keys must get new keys, with Weave by a reconnect."""
         self._troubles.report("pump", sentence, "it starts again by itself; report it if it dies again", SHOWN_SECONDS)
-        for link in list(self._router.links):
-            if link.session_key is not None:
-                self._router.overlay_failed(link.id, "the pump was restarted: keys are renewed", _now())
+        for connection in self._overlays.pump_died():
+            self._router.overlay_failed(connection, "the pump was restarted: keys are renewed", _now())
         self._transport.flush()
 
     # NodeService
@@ -339,8 +347,8 @@ class Node:
             conn_id=secrets.randbits(64),
             short_id=own.short_id,
             trusted=self._trusts(remote_ip),
-            overlays=OUR_OVERLAYS,
-            extra=OUR_FEATURES,
+            overlays=self._config.overlays,
+            extra=our_features(),
         )
 
     def _trusts(self, remote_ip: str) -> bool:
@@ -403,7 +411,7 @@ def _new_router(config: Config, host: Host, rng: random.Random) -> Router:
         discovery=config.discovery,
         connection_limit=config.conn_limit,
     )
-    return Router(ourself, maker, config.conn_limit, OUR_OVERLAYS, rng, _now())
+    return Router(ourself, maker, config.conn_limit, config.overlays, rng, _now())
 
 
 def _now() -> float:

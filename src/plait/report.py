@@ -14,7 +14,10 @@ from plait.mesh.router import Router
 from plait.overlay.bridge import TAP
 from plait.overlay.manager import OverlayManager
 from plait.overlay.sleeve import ipc
+from plait.overlay.sleeve.plait1.keys import CIPHER_FEATURE, CIPHER_NAMES, agreed_cipher
+from plait.overlay.sleeve.plait1.session import Plait1Session
 from plait.overlay.sleeve.supervisor import PumpState
+from plait.overlay.switch import PLAIT1
 from plait.problems import Problem
 
 PROTOCOL_VERSION = 2
@@ -61,6 +64,7 @@ def _plait(sources: Sources) -> model.PlaitReport:
         "restarts": sources.pump.restarts,
         "last_death": sources.pump.last_death,
         "answers": "yes" if sources.stats else "no",
+        "loop": sources.pump.engine,
     }
     return model.PlaitReport(
         problems=problems, connections=details, pump=pump, attached=sources.attached, exposed=sources.exposed
@@ -71,17 +75,32 @@ def _detail(sources: Sources, link: Link) -> model.ConnectionDetail:
     live = sources.overlays.get(link.id)
     counters = sources.stats.peers.get(link.peer, {}) if sources.stats else {}
     established = link.established_at
+    session = live.session if live else None
+    quality = session.quality if isinstance(session, Plait1Session) else None
     return model.ConnectionDetail(
         peer=str(link.peer),
         nick_name=_nickname(sources.router, link.peer),
         overlay=live.switch.best if live else "none",
         reason=f"{live.switch.reason}; {live.session.state}" if live else "not started",
-        mtu=live.session.mtu if live else 0,
-        remote=":".join(map(str, live.session.remote)) if live and live.session.remote else None,
+        mtu=session.mtu if session else 0,
+        path_mtu=session.path_mtu if session else 0,
+        mtu_source=session.mtu_source if session else "not started",
+        remote=":".join(map(str, session.remote)) if session and session.remote else None,
         encrypted=link.session_key is not None,
+        cipher=_cipher(link, live.overlay) if live else None,
         established_since=None if established is None else established + sources.clock_offset,
+        rtt=quality.rtt if quality else None,
+        loss=quality.loss if quality else None,
+        rate_sent=quality.tx_rate if quality else None,
+        rate_received=quality.rx_rate if quality else None,
         counters=counters,
     )
+
+
+def _cipher(link: Link, overlay: str) -> str | None:
+    if link.session_key is None:
+        return None
+    return CIPHER_NAMES[agreed_cipher(link.extra.get(CIPHER_FEATURE))] if overlay == PLAIT1 else "XSalsa20-Poly1305"
 
 
 def _router(sources: Sources) -> model.Router:

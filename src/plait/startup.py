@@ -15,7 +15,7 @@ from plait.host import tap, udp, underlay
 from plait.host.netlink import Netlink
 from plait.mesh.name import PeerName
 from plait.overlay.bridge import TAP
-from plait.overlay.sleeve.datagram import mtu_overhead
+from plait.overlay.sleeve.plait1.wire import mtu_overhead
 from plait.state import FILE_NAME, Store
 
 # The bits of a MAC address's first octet (IEEE 802): a name of our own making is locally administered unicast.

@@ -174,7 +174,7 @@ def connect(site: Site, row: Sequence[Site], *, is_encrypted: bool = False, stac
     for other in row:
         if abs(other.number - me) == 1:
             key = key_between(me, other.number) if is_encrypted else None
-            site.pump.set_connection(other.name, site.host.ip, key, me < other.number)
+            site.pump.send(ipc.SetConnection(int(other.name), site.host.ip, key, me < other.number, 0))
             path_mtu = site.host.ports[0].segment.mtu
             remote = (other.host.ip, PORT)
             site.pump.set_path(other.name, remote, path_mtu - overhead, path_mtu - IP_UDP_BYTES, stack_frag)

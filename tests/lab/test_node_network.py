@@ -21,7 +21,7 @@ from plait.testing.lab.features import missing_features
 from plait.testing.lab.hosts import Container, Router
 
 PATH_MTU = 1400
-FITS = PATH_MTU - 62  # without what a datagram adds to a frame that is not encrypted
+FITS = PATH_MTU - 72  # without what a datagram adds to a frame that is not encrypted
 
 
 @dataclass
@@ -100,7 +100,7 @@ def test_a_third_node_relays_while_a_link_is_cut(world: World) -> None:
     meets(here, there)
     world.lab.cut(one, two)
     meets(here, there)
-    told(one, "connection with", "(two)", "no UDP heartbeat from the peer at", "let UDP between the two hosts through")
+    told(one, "connection with", "(two)", "no UDP probe was answered by the peer at", "let UDP between the two hosts through")
     assert established(one) == established(two) == {"three"}
     via = {route["Dest"]: route["Via"] for route in report(one)["Router"]["UnicastRoutes"]}
     assert via[two.peer_name] == three.peer_name
@@ -113,7 +113,7 @@ def test_a_third_node_relays_while_a_link_is_cut(world: World) -> None:
 
 def test_a_link_cut_one_way_is_noticed(world: World) -> None:
     left, right = world.half_cut
-    told(right, "(left)", "no UDP heartbeat from the peer at")
+    told(right, "(left)", "no UDP probe was answered by the peer at")
     wait_until(lambda: not established(left), "the sender notices too")
     assert " ended: " in log(left)
     world.lab.heal(left, right)
@@ -141,7 +141,7 @@ def carry_no_more_than_fits(one: Host, other: Host, numbers: tuple[int, int]) ->
     meets(here, there)
     wait_until(lambda: detail(one, other)["Mtu"] == detail(other, one)["Mtu"] == FITS, "both ends know what fits", 40)
     for source, target in (here, there), (there, here):
-        refused = source.ping(target, size=1500 - 62 - 28, count=1, dont_fragment=True)
+        refused = source.ping(target, size=1500 - 72 - 28, count=1, dont_fragment=True)
         assert (refused.received, refused.error) == (0, "Message too long")
         assert source.ping(target, size=FITS - 28, count=1, dont_fragment=True).ok
         assert source.ping(target, size=3000, count=1).ok
@@ -151,7 +151,7 @@ def carry_no_more_than_fits(one: Host, other: Host, numbers: tuple[int, int]) ->
 def test_without_udp_there_is_no_connection(world: World) -> None:
     near, far = world.without_udp
     for here, there in (near, far), (far, near):
-        told(here, "no frames pass", f"({there.name})", "let UDP port 6783 through", "heartbeat")
+        told(here, "no frames pass", f"({there.name})", "let UDP port 6783 through", "UDP probe")
         assert not established(here)
     assert connections(far)[f"{near.ip}:6783"]["State"] == "pending"
     assert " pending " in far.plait("status", "connections").stdout

@@ -75,7 +75,7 @@ def test_the_source_is_the_address_of_the_connection(pair: list[Site]) -> None:
     async def scenario() -> None:
         async with pumping(pair):
             await blocking(add_address)
-            a.pump.set_connection(b.name, second, None, True)
+            a.pump.send(ipc.SetConnection(int(b.name), second, None, True, 0))
             a.pump.set_path(b.name, (b.host.ip, PORT), 1438, 1472, True)
             for number, df in enumerate((True, False)):
                 a.pump.send(ipc.SendSpecial(b.name, 100 + number, None, df))

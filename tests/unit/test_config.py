@@ -4,9 +4,11 @@ from typing import Any
 
 import pytest
 
-from plait.config import Config, parse_subnets, split_listen_address
+from plait.config import SLEEVE_LOOPS, Config, parse_subnets, split_listen_address
 from plait.errors import ConfigError
 from plait.mesh.name import PeerName
+from plait.overlay.manager import OUR_OVERLAYS
+from plait.overlay.sleeve.pump.tools import LOOPS
 
 
 def test_the_defaults_are_weaves() -> None:
@@ -14,6 +16,13 @@ def test_the_defaults_are_weaves() -> None:
     assert (config.port, config.conn_limit, config.discovery, config.bridge) == (6783, 200, True, "weave")
     assert (config.http_addr, config.status_addr, config.metrics_addr) == ("127.0.0.1:6784", "127.0.0.1:6782", "")
     assert config.socket_path == Path("/run/plait/plait.sock")
+
+
+def test_plaits_own_format_is_offered_first() -> None:
+    config = Config(nickname="n")
+    assert (config.overlays, config.sleeve_loop) == (("plait1", "sleeve"), "auto")
+    assert config.overlays == OUR_OVERLAYS
+    assert SLEEVE_LOOPS == LOOPS
 
 
 def test_the_nickname_is_the_hosts_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,6 +46,11 @@ def test_the_nickname_is_the_hosts_name(monkeypatch: pytest.MonkeyPatch) -> None
         {"peers": ("a", "b:6783", "10.0.0.1", "[fd00::1]:6783")},
         {"resume": True},
         {"nickname": "Knoten mit Ümlaut"},
+        {"overlays": ("sleeve",)},
+        {"overlays": ("plait1",)},
+        {"overlays": ("sleeve", "plait1")},
+        {"sleeve_loop": "python"},
+        {"sleeve_loop": "compiled"},
     ],
 )
 def test_good_values_are_taken(good: dict[str, Any]) -> None:
@@ -77,6 +91,11 @@ def test_good_values_are_taken(good: dict[str, Any]) -> None:
         ({"status_addr": "127.0.0.1:6784"}, "--status-addr 127.0.0.1:6784 is also --http-addr"),
         ({"metrics_addr": "/run/plait/plait.sock"}, "own socket"),
         ({"run_dir": Path("/" + "x" * 120)}, "--run-dir"),
+        ({"overlays": ()}, "--overlays"),
+        ({"overlays": ("",)}, "--overlays"),
+        ({"overlays": ("fastdp", "sleeve")}, "--overlays 'fastdp,sleeve'"),
+        ({"overlays": ("sleeve", "sleeve")}, "--overlays"),
+        ({"sleeve_loop": "fast"}, "--sleeve-loop 'fast'"),
         ({"peers": ("a:b:c",)}, "a:b:c"),
         ({"peers": ("",)}, "peer"),
         ({"peers": ("host:70000",)}, "host:70000"),

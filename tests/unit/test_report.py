@@ -5,11 +5,17 @@ from collections.abc import Callable
 from ipaddress import ip_network
 from typing import Any
 
+import pytest
+
 from plait.api import model, status
 from plait.config import Config
 from plait.mesh.maker import Target
 from plait.mesh.name import PeerName
+from plait.overlay.manager import OUR_OVERLAYS
 from plait.overlay.sleeve import ipc
+from plait.overlay.sleeve.plait1.keys import CIPHER_FEATURE
+from plait.overlay.sleeve.plait1.session import Plait1Session
+from plait.overlay.sleeve.session import SleeveSession
 from plait.overlay.sleeve.supervisor import PumpState
 from plait.problems import Problems
 from plait.report import Sources, build_report
@@ -40,7 +46,7 @@ def reported(prepare: Callable[[Member, World, Side], None] | None = None, **cha
             "config": Config(nickname="n1"),
             "router": one.router,
             "overlays": side.manager,
-            "pump": PumpState(77, 1, "the pump died"),
+            "pump": PumpState(77, 1, "the pump died", "Python loop"),
             "stats": STATS,
             "targets": one.router.maker.direct_targets(),
             "problems": [],
@@ -79,7 +85,13 @@ def test_a_neighbour_and_its_overlay() -> None:
     (mac,) = report.router.macs or []
     assert (mac.mac, mac.nick_name, mac.last_seen) == ("02:00:00:00:00:aa", "n2", "2023-11-14T22:14:10Z")
     assert (report.plait.attached, report.plait.exposed) == (2, ["10.32.0.1/12"])
-    assert report.plait.pump == {"pid": 77, "restarts": 1, "last_death": "the pump died", "answers": "yes"}
+    assert report.plait.pump == {
+        "pid": 77,
+        "restarts": 1,
+        "last_death": "the pump died",
+        "answers": "yes",
+        "loop": "Python loop",
+    }
 
 
 def test_what_fits_is_shown_once_frames_pass() -> None:
@@ -88,11 +100,60 @@ def test_what_fits_is_shown_once_frames_pass() -> None:
         for link in one.router.links:
             live = side.manager.get(link.id)
             assert live is not None
+            assert isinstance(live.session, SleeveSession)
             live.session.control_received(1, b"", world.now)
 
-    (connection,) = reported(prepare).router.connections or []
+    report = reported(prepare)
+    (connection,) = report.router.connections or []
     assert connection.attrs is not None
     assert connection.attrs["mtu"] == 1438
+    (detail,) = report.plait.connections
+    assert (detail.mtu, detail.path_mtu, detail.mtu_source) == (1438, 1500, "what the kernel says of the path")
+    # Weave's format measures nothing.
+    assert (detail.rtt, detail.loss, detail.rate_sent, detail.rate_received) == (None, None, None, None)
+    assert detail.cipher is None
+
+
+def test_a_connection_in_plaits_own_format_says_what_the_path_is_like() -> None:
+    def prepare(one: Member, world: World, side: Side) -> None:
+        (link,) = one.router.links
+        link.overlays = OUR_OVERLAYS
+        side.manager.confirmed(link)
+        live = side.manager.get(link.id)
+        assert live is not None
+        assert isinstance(live.session, Plait1Session)
+        for now, sent in ((0.0, 0), (1.0, 1000)):
+            acked = ipc.ProbeAcknowledged(2, 70, 0.02, sent, sent * 9 // 10, sent * 50, sent * 10)
+            live.session.probe_acknowledged(acked, now)
+        live.switch.established(live.overlay)
+
+    (detail,) = reported(prepare).plait.connections
+    assert (detail.overlay, detail.encrypted) == ("plait1", False)
+    assert detail.reason == "plait1 is the first choice; established"
+    assert (detail.mtu, detail.path_mtu) == (1200 - 72, 1200)
+    assert detail.mtu_source == "assumed, no probe was acknowledged yet"
+    assert detail.rtt == pytest.approx(0.02)
+    assert detail.loss == pytest.approx(0.1)
+    assert (detail.rate_sent, detail.rate_received) == (50_000.0, 10_000.0)
+
+
+def test_an_encrypted_connection_names_its_cipher() -> None:
+    def prepare(one: Member, world: World, side: Side) -> None:
+        (link,) = one.router.links
+        link.session_key = bytes(32)
+        side.manager.confirmed(link)
+
+    (detail,) = reported(prepare).plait.connections
+    assert (detail.encrypted, detail.cipher) == (True, "XSalsa20-Poly1305")
+
+    def prepare_plait1(one: Member, world: World, side: Side) -> None:
+        (link,) = one.router.links
+        link.session_key, link.overlays = bytes(32), OUR_OVERLAYS
+        link.extra = {CIPHER_FEATURE: "chacha20poly1305"}
+        side.manager.confirmed(link)
+
+    (detail,) = reported(prepare_plait1).plait.connections
+    assert (detail.encrypted, detail.cipher) == (True, "ChaCha20-Poly1305")
 
 
 def test_a_pump_that_does_not_answer_leaves_gaps_and_no_errors() -> None:

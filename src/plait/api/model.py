@@ -109,16 +109,27 @@ class Problem(_Wire, frozen=True):
 
 
 class ConnectionDetail(_Wire, frozen=True):
-    """plait's view of one live connection: its overlay, why this one, and what it does."""
+    """plait's view of one live connection: its overlay, why this one, and what it does.
+
+    `mtu` is what containers can send, `path_mtu` the IP packet between the hosts that it needs. Seconds, bytes a
+    second, `loss` from 0 to 1; None where it is not known (yet, or ever: Weave's format does not measure).
+    """
 
     peer: str
     nick_name: str
     overlay: str
     reason: str
     mtu: int
+    path_mtu: int
+    mtu_source: str
     remote: str | None
     encrypted: bool
+    cipher: str | None
     established_since: float | None
+    rtt: float | None
+    loss: float | None
+    rate_sent: float | None
+    rate_received: float | None
     counters: dict[str, int]
 
 

@@ -5,8 +5,9 @@ Blocks of services that are off are left out. What peers say of themselves canno
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from itertools import zip_longest
 
-from plait.api.model import Connection, Peer, Report
+from plait.api.model import Connection, ConnectionDetail, Peer, Report
 
 _LABEL_WIDTH = 15
 _ADDRESS_WIDTH = 21
@@ -33,8 +34,10 @@ def targets(report: Report) -> str:
 
 
 def connections(report: Report) -> str:
-    """Give one connection (or target without one) per line."""
-    return _lines(_connection(connection) for connection in report.router.connections or [])
+    """Give one connection (or target without one) per line: as Weave does, then what plait knows of the path."""
+    details: list[ConnectionDetail | None] = [*report.plait.connections]
+    lines = zip_longest(report.router.connections or [], details)
+    return _lines(_connection(connection, detail) for connection, detail in lines if connection)
 
 
 def peers(report: Report) -> str:
@@ -93,13 +96,37 @@ def _one_line(sentence: str) -> str:
     return " ".join(sentence.split())
 
 
-def _connection(connection: Connection) -> str:
+def _connection(connection: Connection, detail: ConnectionDetail | None) -> str:
     attributes = {} if connection.attrs is None else connection.attrs
     tail = "".join(f"{key}={_go(attributes[key])}" for key in sorted(attributes) if key != "name")
     return (
         f"{_arrow(connection.outbound)} {connection.address:<{_ADDRESS_WIDTH}} {connection.state:<{_STATE_WIDTH}} "
-        f"{connection.info} {tail}"
+        f"{connection.info} {tail}{'' if detail is None else ''.join(_of_path(detail))}"
     )
+
+
+def _of_path(detail: ConnectionDetail) -> Iterator[str]:
+    """Give what is known of a live connection's path, each with a blank before it, the reason for the overlay last."""
+    if detail.cipher is not None:
+        yield f" cipher={detail.cipher}"
+    if detail.established_since is not None:
+        yield f' path-mtu={detail.path_mtu} mtu-source="{detail.mtu_source}"'
+    if detail.rtt is not None:
+        yield f" rtt={detail.rtt * 1000:.2f}ms"
+    if detail.loss is not None:
+        yield f" loss={detail.loss * 100:.1f}%"
+    if detail.rate_sent is not None and detail.rate_received is not None:
+        yield f" sending={_rate(detail.rate_sent)} receiving={_rate(detail.rate_received)}"
+    yield f' why="{detail.reason}"'
+
+
+def _rate(bytes_a_second: float) -> str:
+    bits = bytes_a_second * 8
+    for unit in ("bit/s", "kbit/s", "Mbit/s"):
+        if bits < 1000:
+            return f"{bits:.3g}{unit}"
+        bits /= 1000
+    return f"{bits:.3g}Gbit/s"
 
 
 def _peer(peer: Peer) -> Iterator[str]:

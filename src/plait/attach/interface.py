@@ -28,6 +28,9 @@ _NAME_BASE = 36
 _NAME_DIGITS = _IFNAME_CHARACTERS - len(HOST_PREFIX) - 1
 # Neighbours notice within seconds that an address moved to another MAC (Weave's values).
 NEIGHBOUR_SETTINGS = {"base_reachable_time": "5", "delay_first_probe_time": "2", "ucast_solicit": "1"}
+# Largest TCP or UDP super-frame of a container, bytes: cut into datagrams that each repeat its headers, and encrypted,
+# it is still one send of at most 65507 bytes.
+MAX_SUPER_FRAME = 59000
 ANNOUNCE_AFTER = 0.001  # seconds from link up; Weave's value
 
 
@@ -204,7 +207,7 @@ def _equip(guest: Netlink, namespace: str, cidrs: list[CIDR], bridge: Bridge, mu
         ethtool.set_tx_checksum(GUEST_NAME, bridge.tx_checksum)
         if any(cidr.version == 6 for cidr in cidrs):
             prepare_ipv6(GUEST_NAME)
-        guest.set_link(GUEST_NAME, mtu=bridge.mtu)
+        guest.set_link(GUEST_NAME, mtu=bridge.mtu, gso_max_size=MAX_SUPER_FRAME)
         present = addresses_of(guest, GUEST_NAME)
         firewall.apply(tables.multicast(GUEST_NAME, _subnets([*present, *cidrs])))
         added = [cidr for cidr in cidrs if guest.add_address(GUEST_NAME, cidr)]

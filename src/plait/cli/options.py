@@ -65,6 +65,8 @@ _NODE_OPTIONS = (
     click.option("--no-discovery", is_flag=True, help="Connect to the named peers only."),
     click.option("--trusted-subnets", help="Subnets whose peers need no encryption of frames."),
     click.option("--mtu", type=int, envvar="WEAVE_MTU", help="Overlay MTU. Default: what the uplink carries."),
+    click.option("--overlays", help="Formats to offer, best first (plait1,sleeve). Weave peers speak sleeve only."),
+    click.option("--sleeve-loop", help="What moves frames in user space: auto, python or compiled (auto)."),
     click.option("--weave-bridge", help="Name of the bridge (weave)."),
     click.option("--http-addr", envvar="WEAVE_HTTP_ADDR", help="Control API (127.0.0.1:6784); empty: off."),
     click.option("--status-addr", envvar="WEAVE_STATUS_ADDR", help="Read-only API (127.0.0.1:6782); empty: off."),
@@ -75,7 +77,7 @@ _NODE_OPTIONS = (
 )
 _NAMED_ALIKE = (
     *("nickname", "host", "port", "conn_limit", "mtu", "docker_api", "resume", "log_level"),
-    *("http_addr", "status_addr", "metrics_addr"),
+    *("http_addr", "status_addr", "metrics_addr", "sleeve_loop"),
 )
 
 
@@ -88,6 +90,8 @@ def make_config(options: dict[str, Any]) -> "Config":
         values["host"] = ""
     if options["weave_bridge"] is not None:
         values["bridge"] = options["weave_bridge"]
+    if options["overlays"] is not None:
+        values["overlays"] = tuple(word.strip() for word in options["overlays"].split(","))
     return Config(
         name=_peer_name(options["name"]),
         password=read_password(options),

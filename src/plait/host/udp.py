@@ -1,4 +1,4 @@
-"""Sleeve's two UDP sockets and the kernel's path MTU. Datagram sockets only, never raw ones (spec: ufo-bug).
+"""Sleeve's UDP sockets, ICMP errors about them, the kernel's path MTU. Never raw sockets (spec: ufo-bug).
 
 It opens and configures; what is sent and received is the pump's business.
 """
@@ -7,6 +7,7 @@ import contextlib
 import errno
 import os
 import socket
+from collections.abc import Iterator
 from dataclasses import dataclass
 from struct import Struct
 from typing import Self
@@ -16,8 +17,11 @@ from plait.errors import AddressInUse, KernelRefused, PermissionNeeded, PlaitErr
 IP_MTU_DISCOVER = 10
 IP_PMTUDISC_DONT = 0
 IP_PMTUDISC_DO = 2
+IP_PMTUDISC_PROBE = 3
+IP_RECVERR = 11
 IP_MTU = 14
 IP_PKTINFO = 8
+MSG_ERRQUEUE = 0x2000
 SOL_UDP = 17
 UDP_SEGMENT = 103
 UDP_GRO = 104
@@ -32,6 +36,13 @@ SEND_BUFFER_BYTES = 4 << 20
 """Of each socket: what may wait in the interface's queue before datagrams are dropped here."""
 
 _PKTINFO = Struct("=i4s4s")
+_EXTENDED_ERROR = Struct("=IBBBBII")
+"""struct sock_extended_err: errno, origin, type, code, padding, info, data."""
+
+_ERROR_BYTES = 512
+_FRAGMENTATION_NEEDED = (2, 3, 4)
+"""SO_EE_ORIGIN_ICMP, ICMP type and code."""
+
 _MEMINFO = Struct("=9I")
 
 
@@ -74,6 +85,53 @@ def open_sleeve_sockets(host: str, port: int) -> SleeveSockets:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
         undo.pop_all()
     return SleeveSockets(plain, df)
+
+
+def open_peer_socket(sockets: SleeveSockets, local_ip: str, port: int, remote: tuple[str, int]) -> socket.socket:
+    """Open a third socket on the port of `sockets`, for one neighbour: what it sends here comes in on this socket only.
+
+    It sends with DF whatever a router said about the path's MTU, but nothing above the interface's (EMSGSIZE).
+    Errors that ICMP reports can be read with `icmp_errors`. Raises OSError.
+    """
+    with contextlib.ExitStack() as undo:
+        sock = undo.enter_context(_new_socket(IP_PMTUDISC_PROBE))
+        sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
+        # Neighbours' sockets share the port for good, the two for everybody with those only while they join: so nobody
+        # else can.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        shared = (sockets.plain, sockets.df)
+        for each in shared:
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        try:
+            sock.bind((local_ip, port))
+            sock.connect(remote)
+        finally:
+            for each in shared:
+                each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
+        undo.pop_all()
+    return sock
+
+
+@dataclass(frozen=True, slots=True)
+class SocketError:
+    """An error that the kernel keeps for a socket. `mtu`: of "fragmentation needed", what an ICMP message claims."""
+
+    errno: int
+    mtu: int | None
+
+
+def icmp_errors(sock: socket.socket, limit: int = 64) -> Iterator[SocketError]:
+    """Take errors off a socket's error queue, at most `limit`."""
+    for _ in range(limit):
+        try:
+            _, control, _, _ = sock.recvmsg(0, _ERROR_BYTES, MSG_ERRQUEUE)
+        except OSError:
+            return
+        for level, kind, data in control:
+            if (level, kind) == (socket.IPPROTO_IP, IP_RECVERR) and len(data) >= _EXTENDED_ERROR.size:
+                number, origin, icmp_type, code, _, info, _ = _EXTENDED_ERROR.unpack_from(data)
+                is_mtu = number == errno.EMSGSIZE and (origin, icmp_type, code) == _FRAGMENTATION_NEEDED
+                yield SocketError(number, info if is_mtu else None)
 
 
 def path_mtu(local_ip: str, remote_ip: str, port: int = 6783) -> int:

@@ -3,7 +3,7 @@
 Looks in the network namespace of the calling thread, and changes nothing. Not for an event loop's thread.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network, ip_interface
 
@@ -29,6 +29,23 @@ def mtu_of_route(address: str | IPv4Address | IPv6Address) -> int | None:
     if route is None or link is None:
         return None
     return min(link.mtu, route.mtu or link.mtu)
+
+
+def interface_mtus(addresses: Sequence[str]) -> list[int | None]:
+    """The MTU of the device towards each address, whatever a router said of the path; None without a route."""
+    mtus: list[int | None] = []
+    with Netlink() as netlink:
+        known: dict[str, int | None] = {}
+        for address in addresses:
+            route = netlink.route_to(address)
+            if route is None:
+                mtus.append(None)
+                continue
+            if route.device not in known:
+                link = netlink.link(route.device)
+                known[route.device] = link.mtu if link else None
+            mtus.append(known[route.device])
+    return mtus
 
 
 def default_uplink() -> Uplink | None:

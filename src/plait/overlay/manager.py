@@ -1,7 +1,7 @@
-"""The overlays of this node's connections: drives sleeve sessions, timers and the pump. Decides nothing itself."""
+"""The overlays of this node's connections: drives sessions, timers and the pump. Decides nothing itself."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,6 +13,8 @@ from plait.mesh.routes import Routes
 from plait.overlay.sleeve import actions as sleeve
 from plait.overlay.sleeve import ipc
 from plait.overlay.sleeve.datagram import FRAGMENTATION_TEST_LENGTH, HEARTBEAT_LENGTH
+from plait.overlay.sleeve.plait1.keys import CIPHER_FEATURE, CIPHER_WORDS, agreed_cipher, preferred_cipher
+from plait.overlay.sleeve.plait1.session import Plait1Session
 from plait.overlay.sleeve.session import (
     FAST_HEARTBEAT,
     FIRST_REPEAT,
@@ -22,12 +24,20 @@ from plait.overlay.sleeve.session import (
     agreed_heartbeat,
 )
 from plait.overlay.sleeve.supervisor import Pump
-from plait.overlay.switch import SLEEVE, Control, OverlaySwitch
+from plait.overlay.switch import PLAIT1, SLEEVE, Control, OverlaySwitch
 
-OUR_OVERLAYS = (SLEEVE,)
-"""What this node announces, best first. The order of names shared with Weave must be Weave's."""
-OUR_FEATURES = {HEARTBEAT_FEATURE: str(OUR_HEARTBEAT_MS)}
-"""Handshake features of plait's own, which Weave peers ignore."""
+OUR_OVERLAYS = (PLAIT1, SLEEVE)
+"""What a node can announce, best first. The order of names shared with Weave must be Weave's."""
+
+INTERFACE_INTERVAL = 5.0
+"""Seconds between looks at the MTUs of interfaces: a jumbo frame network that is switched on is used soon."""
+
+Session = SleeveSession | Plait1Session
+
+
+def our_features() -> dict[str, str]:
+    """Give the handshake features of plait's own, which Weave peers ignore."""
+    return {HEARTBEAT_FEATURE: str(OUR_HEARTBEAT_MS), CIPHER_FEATURE: CIPHER_WORDS[preferred_cipher()]}
 
 
 class Mesh(Protocol):
@@ -49,23 +59,41 @@ class LiveConnection:
 
     link: Link
     switch: OverlaySwitch
-    session: SleeveSession
+    session: Session
+
+    @property
+    def overlay(self) -> str:
+        """The name of the session's overlay."""
+        return PLAIT1 if isinstance(self.session, Plait1Session) else SLEEVE
 
 
 class OverlayManager:
     """Starts, feeds and stops the overlays of every connection."""
 
     def __init__(
-        self, pump: Pump, mesh: Mesh, path_mtu: Callable[[str, str], int], warn: Callable[[str], None]
+        self,
+        pump: Pump,
+        mesh: Mesh,
+        ours: Sequence[str],
+        path_mtu: Callable[[str, str], int],
+        interface_mtus: Callable[[Sequence[str]], list[int | None]],
+        warn: Callable[[str], None],
     ) -> None:
-        """`path_mtu` answers (local IP, remote IP) from the kernel's knowledge without sending; raises OSError."""
+        """`ours`: overlays that this node offers, best first.
+
+        `path_mtu` answers (local IP, remote IP) from the kernel's knowledge without sending; raises OSError.
+        `interface_mtus` gives the MTU of the interface towards each address, None without a route; called in a thread.
+        """
         self._pump = pump
+        self._ours = tuple(ours)
+        self._interface_mtus = interface_mtus
         self._mesh = mesh
         self._path_mtu = path_mtu
         self._warn = warn
         self._live: dict[ConnectionId, LiveConnection] = {}
         self._by_peer: dict[PeerName, LiveConnection] = {}
         self._timer_moved = asyncio.Event()
+        self._interface_asked = asyncio.Event()
 
     def get(self, connection: ConnectionId) -> LiveConnection | None:
         """Give a live connection."""
@@ -75,20 +103,12 @@ class OverlayManager:
 
     def confirmed(self, link: Link) -> None:
         """The connection joined the mesh: start its overlays. The dialling side knows where the peer's UDP port is."""
-        remote_ip, _, remote_port = link.address.rpartition(":")
-        their_heartbeat = link.extra.get(HEARTBEAT_FEATURE)
-        session = SleeveSession(
-            connection_uid=link.uid,
-            is_encrypted=link.session_key is not None,
-            remote=(remote_ip, int(remote_port)) if link.outbound else None,
-            heartbeat_interval=agreed_heartbeat(their_heartbeat),
-            first_repeat=FAST_HEARTBEAT if their_heartbeat is None else FIRST_REPEAT,
-        )
-        live = LiveConnection(link, OverlaySwitch(OUR_OVERLAYS, link.overlays), session)
+        switch = OverlaySwitch(self._ours, link.overlays)
+        live = LiveConnection(link, switch, _new_session(link, switch))
         self._live[link.id] = live
         self._by_peer[link.peer] = live
-        self._pump.set_connection(link.peer, link.local_ip, link.session_key, link.outbound)
-        self._perform(live, session.confirm(_now()))
+        self._set_connection(live)
+        self._perform(live, live.session.confirm(_now()))
 
     def removed(self, connection: ConnectionId) -> None:
         """The connection left the mesh."""
@@ -109,8 +129,13 @@ class OverlayManager:
             return
         index = message.index if isinstance(message, messages.OverlayControl) else None
         incoming = live.switch.incoming(Control(index, message.tag, message.payload))
-        if incoming is not None and incoming.overlay == SLEEVE:
-            self._perform(live, live.session.control_received(incoming.tag, incoming.payload, _now()))
+        if incoming is None or incoming.overlay != live.overlay:
+            return
+        session = live.session
+        if isinstance(session, Plait1Session):
+            self._perform(live, session.control_received(incoming.tag, incoming.payload))
+        else:
+            self._perform(live, session.control_received(incoming.tag, incoming.payload, _now()))
 
     def routes_changed(self, known: Iterable[PeerName], routes: Routes) -> None:
         """The pump must know all peers, next hops and broadcast trees."""
@@ -128,28 +153,54 @@ class OverlayManager:
         match message:
             case ipc.SpecialReceived():
                 self._special(message)
+            case ipc.ProbeReceived(peer, source):
+                self._feed_plait1(peer, lambda session: session.probe_received(source, _now()))
+            case ipc.ProbeAcknowledged(peer):
+                self._feed_plait1(peer, lambda session: session.probe_acknowledged(message, _now()))
+            case ipc.MtuHint(peer, mtu):
+                self._feed_plait1(peer, lambda session: session.mtu_hint(mtu, _now()))
             case ipc.PacketTooBig(peer):
-                self._feed(peer, lambda session: session.packet_too_big(_now()))
+                self._feed_plait1(peer, lambda session: session.packet_too_big())
+                self._feed_sleeve(peer, lambda session: session.packet_too_big(_now()))
             case ipc.SendFailed(peer, errno):
-                self._feed(peer, lambda session: session.send_failed(errno, _now()))
+                self._feed_plait1(peer, lambda session: session.send_failed(errno))
+                self._feed_sleeve(peer, lambda session: session.send_failed(errno, _now()))
             case ipc.Complaint(text):
                 self._warn(text)
             case ipc.Ready() | ipc.Stats():
                 pass
 
+    def pump_died(self) -> list[ConnectionId]:
+        """Act on the end of a pump, before the next one begins.
+
+        Gives the connections that must be made anew: in Weave's format replay windows and keys cannot be renewed.
+        """
+        lost = []
+        for live in list(self._live.values()):
+            if isinstance(live.session, Plait1Session):
+                self._perform(live, live.session.pump_died(_now()))
+            elif live.link.session_key is not None:
+                lost.append(live.link.id)
+        return lost
+
     def _special(self, special: ipc.SpecialReceived) -> None:
         now = _now()
         if special.length == HEARTBEAT_LENGTH and special.uid is not None:
             uid = special.uid
-            self._feed(special.peer, lambda session: session.heartbeat_received(special.source, uid, now))
+            self._feed_sleeve(special.peer, lambda session: session.heartbeat_received(special.source, uid, now))
         elif special.length == FRAGMENTATION_TEST_LENGTH:
-            self._feed(special.peer, lambda session: session.fragmentation_test_received(special.all_zero))
+            self._feed_sleeve(special.peer, lambda session: session.fragmentation_test_received(special.all_zero))
         else:
-            self._feed(special.peer, lambda session: session.mtu_test_received(special.length, now))
+            self._feed_sleeve(special.peer, lambda session: session.mtu_test_received(special.length, now))
 
-    def _feed(self, peer: int, step: Callable[[SleeveSession], list[sleeve.Action]]) -> None:
+    def _feed_sleeve(self, peer: int, step: Callable[[SleeveSession], list[sleeve.Action]]) -> None:
         live = self._by_peer.get(PeerName(peer))
-        if live is not None:
+        if live is not None and isinstance(live.session, SleeveSession):
+            self._perform(live, step(live.session))
+
+    def _feed_plait1(self, peer: int, step: Callable[[Plait1Session], list[sleeve.Action]]) -> None:
+        live = self._by_peer.get(PeerName(peer))
+        if live is not None and isinstance(live.session, Plait1Session):
             self._perform(live, step(live.session))
 
     # Timers
@@ -168,6 +219,27 @@ class OverlayManager:
                     deadline = live.session.next_deadline()
                     if deadline is not None and deadline <= now:
                         self._perform(live, live.session.handle_timer(now))
+
+    async def watch_interfaces(self) -> None:
+        """Tell the sessions the MTUs of their interfaces when they ask and from time to time, until cancelled."""
+        while True:
+            try:
+                async with asyncio.timeout(INTERFACE_INTERVAL):
+                    await self._interface_asked.wait()
+            except TimeoutError:
+                pass
+            self._interface_asked.clear()
+            sessions = [
+                (live, live.session, live.session.remote)
+                for live in self._live.values()
+                if isinstance(live.session, Plait1Session) and live.session.remote is not None
+            ]
+            if not sessions:
+                continue
+            mtus = await asyncio.to_thread(self._interface_mtus, [remote[0] for _, _, remote in sessions])
+            for (live, session, remote), mtu in zip(sessions, mtus, strict=True):
+                if session.remote == remote and self._live.get(live.link.id) is live:
+                    self._perform(live, session.interface_mtu_known(mtu, _now()))
 
     # Acting
 
@@ -189,17 +261,41 @@ class OverlayManager:
                 self._pump.send(ipc.SendSpecial(peer, length, None, df=True))
             case sleeve.QueryPathMtu():
                 self._query_path_mtu(live)
+            case sleeve.SendProbe(size):
+                self._pump.send(ipc.SendProbe(peer, size))
+            case sleeve.QueryInterfaceMtu():
+                self._interface_asked.set()
             case sleeve.SetPath(remote, mtu, max_payload, stack_frag):
                 self._pump.set_path(peer, remote, mtu, max_payload, stack_frag)
+            case sleeve.SetGeneration(generation):
+                self._pump.send(ipc.SetGeneration(peer, generation))
+            case sleeve.RenewKeys():
+                self._set_connection(live)
             case sleeve.Established():
-                live.switch.established(SLEEVE)
+                live.switch.established(live.overlay)
                 self._mesh.established(link.id)
             case sleeve.Failed(reason):
-                live.switch.failed(SLEEVE, reason)
+                live.switch.failed(live.overlay, reason)
                 self._mesh.failed(link.id, reason)
 
+    def _set_connection(self, live: LiveConnection) -> None:
+        link, session = live.link, live.session
+        self._pump.send(
+            ipc.SetConnection(
+                peer=link.peer,
+                local_ip=link.local_ip,
+                key=link.session_key,
+                outbound=link.outbound,
+                first_sequence=0,
+                uid=link.uid,
+                overlay=live.overlay,
+                cipher=agreed_cipher(link.extra.get(CIPHER_FEATURE)),
+                generation=session.generation if isinstance(session, Plait1Session) else 0,
+            )
+        )
+
     def _send_control(self, live: LiveConnection, tag: int, payload: bytes) -> None:
-        control = live.switch.outgoing(SLEEVE, tag, payload)
+        control = live.switch.outgoing(live.overlay, tag, payload)
         if control is None:
             return
         if control.index is None:
@@ -209,8 +305,9 @@ class OverlayManager:
         self._mesh.send_control(live.link.id, messages.encode(message))
 
     def _query_path_mtu(self, live: LiveConnection) -> None:
-        remote = live.session.remote
-        if remote is None:
+        session = live.session
+        remote = session.remote
+        if remote is None or not isinstance(session, SleeveSession):
             return
         mtu: int | None
         try:
@@ -218,7 +315,30 @@ class OverlayManager:
         except OSError as error:
             self._warn(f"the kernel knows no path MTU to {remote[0]} ({error.strerror}): is there a route to it?")
             mtu = None
-        self._perform(live, live.session.path_mtu_known(mtu, _now()))
+        self._perform(live, session.path_mtu_known(mtu, _now()))
+
+
+def _new_session(link: Link, switch: OverlaySwitch) -> Session:
+    """Begin the best of the common overlays that this node carries in user space."""
+    remote_ip, _, remote_port = link.address.rpartition(":")
+    remote = (remote_ip, int(remote_port)) if link.outbound else None
+    theirs = link.extra.get(HEARTBEAT_FEATURE)
+    is_encrypted, interval = link.session_key is not None, agreed_heartbeat(theirs)
+    if PLAIT1 in switch.common:
+        return Plait1Session(
+            connection_uid=link.uid,
+            is_encrypted=is_encrypted,
+            remote=remote,
+            heartbeat_interval=interval,
+            first_repeat=FIRST_REPEAT,
+        )
+    return SleeveSession(
+        connection_uid=link.uid,
+        is_encrypted=is_encrypted,
+        remote=remote,
+        heartbeat_interval=interval,
+        first_repeat=FAST_HEARTBEAT if theirs is None else FIRST_REPEAT,
+    )
 
 
 def _now() -> float:

@@ -10,6 +10,10 @@ from dataclasses import dataclass
 from plait.errors import PlaitError
 
 SLEEVE = "sleeve"
+PLAIT1 = "plait1"
+SUPERSEDED = {SLEEVE: PLAIT1}
+"""An overlay that is not run where a better form of it is common to both peers."""
+
 LEGACY_TAGS = frozenset((1, 2, 3))
 """Sleeve's messages as mesh tags of their own, for peers from before overlays had names."""
 
@@ -86,7 +90,9 @@ class OverlaySwitch:
         """`theirs` is None for a peer that names no overlays: it speaks sleeve. Raises NoCommonOverlay."""
         offered = {SLEEVE} if theirs is None else set(theirs)
         self.is_legacy = theirs is None
-        self.common = tuple(name for name in dict.fromkeys(ours) if name in offered)
+        common = [name for name in dict.fromkeys(ours) if name in offered]
+        self.common = tuple(name for name in common if SUPERSEDED.get(name) not in common)
+        self._lacking = tuple(name for name in dict.fromkeys(ours) if name not in offered)
         if not self.common:
             raise NoCommonOverlay(
                 f"the peer offers the overlays {' '.join(sorted(offered)) or '(none)'} and this node "
@@ -109,6 +115,8 @@ class OverlaySwitch:
         better = [self._overlays[name].trouble for name in self.common[: self.common.index(self.best)]]
         if not self._best.works:
             return f"nothing works yet: {'; '.join([*better, self._best.trouble])}"
+        if self._lacking and not better:
+            better = [f"the peer does not speak {' or '.join(self._lacking)} (Weave, or another version of plait)"]
         return f"{self.best} is used because {'; '.join(better)}" if better else f"{self.best} is the first choice"
 
     @property

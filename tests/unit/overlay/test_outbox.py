@@ -19,6 +19,10 @@ def routes(*known: int) -> ipc.SetRoutes:
     return ipc.SetRoutes(list(known), {}, {})
 
 
+def generation(peer: int, number: int) -> ipc.SetGeneration:
+    return ipc.SetGeneration(peer, number)
+
+
 def special(uid: int) -> ipc.SendSpecial:
     return ipc.SendSpecial(1, 22, uid, True)
 
@@ -74,6 +78,39 @@ def test_a_new_pump_is_told_everything_with_fresh_sequence_numbers() -> None:
 def test_a_key_that_comes_again_goes_on_with_fresh_numbers(key: bytes | None, first: int) -> None:
     outbox = put(Outbox(), connection(1), connection(1, key))
     assert rest(outbox) == [connection(1, key, first)]
+
+
+def test_a_generation_belongs_to_its_connection() -> None:
+    outbox = put(Outbox(), generation(1, 9), connection(1), generation(1, 3), path(1, 1000))
+    assert rest(outbox) == [connection(1), generation(1, 3), path(1, 1000)]
+    put(outbox, generation(1, 4), generation(1, 5))
+    assert rest(outbox) == [generation(1, 5)]
+    outbox.start_over()
+    told = [connection(1, KEY, SEQUENCES_PER_PUMP), path(1, 1000), generation(1, 5)]
+    assert rest(outbox) == told
+    put(outbox, connection(1, OTHER_KEY), ipc.RemoveConnection(1), generation(1, 6))
+    outbox.start_over()
+    assert rest(outbox) == []
+
+
+def test_what_a_session_says_at_a_pumps_death_reaches_the_next_one_in_a_useful_order() -> None:
+    outbox = put(Outbox(), connection(1), path(1, 1000), generation(1, 2))
+    rest(outbox)
+    renewed = ipc.SetConnection(1, "192.0.2.1", KEY, True, 0, overlay="plait1", generation=1)
+    put(outbox, renewed, generation(1, 2), path(1, 1000), ipc.SendProbe(1, 0))
+    outbox.start_over()
+    first, *others = rest(outbox)
+    assert isinstance(first, ipc.SetConnection)
+    # Some numbers are left out, none comes twice.
+    assert first.first_sequence >= SEQUENCES_PER_PUMP
+    assert (first.generation, first.overlay) == (1, "plait1")
+    assert others == [generation(1, 2), path(1, 1000)]
+
+
+def test_probes_are_events() -> None:
+    outbox = put(Outbox(), connection(1), *(ipc.SendProbe(1, size) for size in range(MAX_WAITING_EVENTS + 3)))
+    assert outbox.dropped == 3
+    assert rest(outbox)[1:] == [ipc.SendProbe(1, size) for size in range(MAX_WAITING_EVENTS)]
 
 
 def test_events_have_a_bound() -> None:

@@ -1,7 +1,7 @@
-"""The pump's decisions: two or three cores whose datagrams are carried by hand."""
+"""The pump's decisions about Weave's format: two or three cores whose datagrams are carried by hand."""
 
 import errno as e
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import pytest
 from hypothesis import given
@@ -12,15 +12,15 @@ from plait.overlay.ethernet import BROADCAST_MAC
 from plait.overlay.macs import FLAPS, MAX_AGE
 from plait.overlay.sleeve import ipc
 from plait.overlay.sleeve.datagram import HEARTBEAT_LENGTH, encode_plain, special_frame
-from plait.overlay.sleeve.pump.core import MAX_REPORTED_MACS, PumpCore
+from plait.overlay.sleeve.pump.core import MAX_REPORTED_MACS
 from plait.overlay.sleeve.pump.counters import COUNTERS
-from plait.overlay.sleeve.pump.link import SPECIALS_PER_SECOND
+from plait.overlay.sleeve.pump.link import SPECIALS_PER_SECOND, Payloads, Socket
 from plait.overlay.sleeve.sender import UNKNOWN_MTU
+from unit.overlay.pumps import SOURCE, PumpHost, Sent, carry, datagrams
 
 A, B, C = (PeerName(0x020000000000 + number) for number in range(10, 13))
 MAC_A, MAC_B, MAC_C = (bytes.fromhex(f"aa00000000{number:02x}") for number in range(10, 13))
 KEY = bytes(range(32))
-SOURCE = ("192.0.2.1", 6783)
 ROW = {
     A: ipc.SetRoutes([A, B, C], {B: B, C: B}, {A: [B]}),
     B: ipc.SetRoutes([A, B, C], {A: A, C: C}, {A: [C], B: [A, C], C: [A]}),
@@ -29,13 +29,13 @@ ROW = {
 NEIGHBOURS = {A: [B], B: [A, C], C: [B]}
 
 
-def core_of(name: PeerName, key: bytes | None = None, mtu: int = 1438, stack_frag: bool = False) -> PumpCore:
-    core = PumpCore(name)
-    core.apply(ROW[name])
+def core_of(name: PeerName, key: bytes | None = None, mtu: int = 1438, stack_frag: bool = False) -> PumpHost:
+    host = PumpHost(name)
+    host.apply(ROW[name])
     for peer in NEIGHBOURS[name]:
-        core.apply(ipc.SetConnection(peer, "192.0.2.9", key, name < peer, 0))
-        core.apply(ipc.SetPath(peer, SOURCE, mtu, 1472, stack_frag))
-    return core
+        host.apply(ipc.SetConnection(peer, "192.0.2.9", key, name < peer, 0, overlay="sleeve"))
+        host.apply(ipc.SetPath(peer, SOURCE, mtu, 1472, stack_frag))
+    return host
 
 
 def frame(destination: bytes, source: bytes, size: int = 100, df: bool = False) -> bytes:
@@ -45,19 +45,13 @@ def frame(destination: bytes, source: bytes, size: int = 100, df: bool = False) 
     return destination + source + b"\x08\x00" + header + bytes((10, 32, 0, 1, 10, 32, 0, 2)) + bytes(size - 20)
 
 
-def carry(sender: PumpCore, receivers: Mapping[PeerName, PumpCore], now: float = 0.0) -> list[tuple[bool, bytes]]:
-    """Bring what a core sends to the cores it is for; gives (DF, payload) of each datagram."""
-    seen = []
-    for link, df, payloads in sender.drain():
-        sender.sent(link, df, payloads)
-        for payload in payloads:
-            seen.append((df, payload))
-            receivers[PeerName(link.peer)].received(payload, SOURCE, now)
-    return seen
+def with_df(sent: Iterable[Sent]) -> list[bool]:
+    """Whether each datagram left with DF."""
+    return [each.df for each in sent for _ in each.payloads]
 
 
-def count(core: PumpCore) -> dict[str, int]:
-    return {name: number for name, number in core.stats().counters.items() if number}
+def count(host: PumpHost) -> dict[str, int]:
+    return host.counters()
 
 
 @pytest.mark.parametrize("key", [None, KEY], ids=["plain", "encrypted"])
@@ -76,17 +70,17 @@ def test_a_frame_crosses_a_relay(key: bytes | None) -> None:
     assert b.take_injections() == []
     carry(b, cores)
     assert a.take_injections() == [answer]
-    assert {entry.mac: entry.peer for entry in a.stats().macs} == {MAC_A.hex(":"): A, MAC_C.hex(":"): C}
+    assert {entry.mac: entry.peer for entry in a.core.stats().macs} == {MAC_A.hex(":"): A, MAC_C.hex(":"): C}
 
 
 def test_frames_of_one_burst_share_datagrams() -> None:
     a, b = core_of(A), core_of(B)
     for _ in range(30):
         a.captured(frame(BROADCAST_MAC, MAC_A), 0.0)
-    assert len(carry(a, {B: b})) == 3
+    assert len(datagrams(carry(a, {B: b}))) == 3
     assert len(b.take_injections()) == 30
-    assert a.stats().peers[B]["tx_frames"] == 30
-    assert b.stats().peers[A]["rx_frames"] == 30
+    assert a.of_peer(B)["tx_frames"] == 30
+    assert b.of_peer(A)["rx_frames"] == 30
 
 
 def test_df_of_the_packet_becomes_df_of_the_datagram() -> None:
@@ -95,7 +89,7 @@ def test_df_of_the_packet_becomes_df_of_the_datagram() -> None:
     carry(b, {A: a, C: core_of(C)})
     for df in (True, False):
         a.captured(frame(MAC_B, MAC_A, df=df), 0.0)
-        assert [used for used, _ in carry(a, {B: b})] == [df]
+        assert with_df(carry(a, {B: b})) == [df]
 
 
 def test_a_too_big_packet_is_answered_at_its_source() -> None:
@@ -138,7 +132,7 @@ def test_answers_are_limited() -> None:
 def test_a_packet_without_df_is_cut_where_outer_fragments_are_lost() -> None:
     a, b = core_of(A, mtu=1000), core_of(B)
     a.captured(frame(MAC_B, MAC_A, 1400), 0.0)
-    assert [df for df, _ in carry(a, {B: b})] == [True, True]
+    assert with_df(carry(a, {B: b})) == [True, True]
     assert [len(piece) for piece in b.take_injections()] == [14 + 20 + 976, 14 + 20 + 404]
 
 
@@ -168,13 +162,14 @@ def test_a_vlan_tag_does_not_count_as_packet() -> None:
 def test_specials_go_up_once_authentic() -> None:
     a, b = core_of(A, KEY), core_of(B, KEY)
     a.apply(ipc.SendSpecial(B, HEARTBEAT_LENGTH, 7, df=True))
-    ((df, payload),) = carry(a, {B: b})
-    assert df
+    (sent,) = carry(a, {B: b})
+    (payload,) = sent.payloads
+    assert sent.df
     b.received(payload, SOURCE, 0.0)
     b.received(payload[:-1] + b"\x00\x00", SOURCE, 0.0)
     assert b.take_messages() == [ipc.SpecialReceived(A, SOURCE, HEARTBEAT_LENGTH, 7, all_zero=False)]
     assert (count(b)["replayed"], count(b)["forged"]) == (1, 1)
-    assert b.stats().peers[A]["rx_rejected"] == 2
+    assert b.of_peer(A)["rx_rejected"] == 2
 
 
 def test_a_flood_of_specials_of_one_neighbour_leaves_the_other_alone() -> None:
@@ -189,11 +184,11 @@ def test_a_flood_of_specials_of_one_neighbour_leaves_the_other_alone() -> None:
 
 
 def test_special_of_a_neighbour_without_address_or_connection() -> None:
-    a = PumpCore(A)
+    a = PumpHost(A)
     a.apply(ipc.SendSpecial(B, HEARTBEAT_LENGTH, 7, df=True))
     a.apply(ipc.SetConnection(B, "192.0.2.9", None, True, 0))
     a.apply(ipc.SendSpecial(B, HEARTBEAT_LENGTH, 7, df=True))
-    assert list(a.drain()) == []
+    assert a.drain() == []
     assert (count(a)["no_link"], count(a)["no_address"]) == (1, 1)
 
 
@@ -202,7 +197,7 @@ def test_a_removed_connection_gets_and_gives_nothing() -> None:
     a.captured(frame(BROADCAST_MAC, MAC_A), 0.0)
     a.apply(ipc.SendSpecial(B, HEARTBEAT_LENGTH, 7, df=True))
     a.apply(ipc.RemoveConnection(B))
-    assert list(a.drain()) == []
+    assert a.drain() == []
     a.captured(frame(BROADCAST_MAC, MAC_A), 0.0)
     assert count(a)["no_link"] == 1
     b.captured(frame(BROADCAST_MAC, MAC_B), 0.0)
@@ -225,22 +220,26 @@ def test_a_new_connection_forgets_keys_and_path_of_the_old() -> None:
 def test_refusals_of_the_kernel() -> None:
     a = core_of(A)
     a.apply(ipc.SendSpecial(B, HEARTBEAT_LENGTH, 7, df=True))
-    ((link, _, payloads),) = a.drain()
-    for df, errno in (
-        (True, e.EMSGSIZE),
-        (True, e.EMSGSIZE),  # Too soon for a second report.
-        (True, e.ECONNREFUSED),
-        (True, e.ENOBUFS),
-        (True, e.ENETUNREACH),
-        (True, e.ENETUNREACH),
-        (False, e.EPERM),
-        (True, e.ENETUNREACH),
+    (with_df,) = a.core.drain()
+    assert isinstance(with_df, Payloads)
+    assert with_df.socket is Socket.DF
+    plain = with_df._replace(socket=Socket.PLAIN)
+    for outgoing, errno in (
+        (with_df, e.EMSGSIZE),
+        (with_df, e.EMSGSIZE),  # Too soon for a second report.
+        (with_df, e.ECONNREFUSED),
+        (with_df, e.ENOBUFS),
+        (with_df, e.ENETUNREACH),
+        (with_df, e.ENETUNREACH),
+        (plain, e.EPERM),
+        (with_df, e.ENETUNREACH),
     ):
-        a.send_failed(link, df, 1, errno, 0.0)
+        a.core.send_failed(outgoing, 1, errno, 0.0)
     assert a.take_messages() == [ipc.PacketTooBig(B), ipc.SendFailed(B, e.ENETUNREACH), ipc.SendFailed(B, e.EPERM)]
     assert (count(a)["refused_too_big"], count(a)["queue_full"], count(a)["send_failed"]) == (2, 1, 5)
-    a.sent(link, True, payloads)
-    a.send_failed(link, True, 1, e.ENETUNREACH, 0.0)
+    assert a.of_peer(B)["tx_dropped"] == 8
+    a.core.sent(with_df, 1, 100)
+    a.core.send_failed(with_df, 1, e.ENETUNREACH, 0.0)
     assert a.take_messages() == [ipc.SendFailed(B, e.ENETUNREACH)]
 
 
@@ -250,12 +249,12 @@ def test_contended_addresses_are_told() -> None:
         for hop in (A, C):
             payload = encode_plain(hop.to_bytes6(), [(hop.to_bytes6(), B.to_bytes6(), frame(MAC_B, MAC_A))])
             b.received(payload, SOURCE, 1.0)
-    b.sweep(2.0)
+    b.core.sweep(2.0)
     (complaint,) = b.take_messages()
     assert isinstance(complaint, ipc.Complaint)
     assert all(word in complaint.text for word in (MAC_A.hex(":"), str(A), str(C)))
-    b.sweep(2.0 + 2 * MAX_AGE)
-    assert b.stats().macs == []
+    b.core.sweep(2.0 + 2 * MAX_AGE)
+    assert b.core.stats().macs == []
     assert b.take_messages() == []
 
 
@@ -263,13 +262,13 @@ def test_a_report_has_a_bound() -> None:
     a = core_of(A)
     for number in range(MAX_REPORTED_MACS + 5):
         a.captured(frame(BROADCAST_MAC, b"\x02" + number.to_bytes(5, "big")), 0.0)
-    stats = a.stats()
+    stats = a.core.stats()
     assert len(stats.macs) == MAX_REPORTED_MACS
     assert stats.counters["macs"] == MAX_REPORTED_MACS + 5
 
 
 def test_every_counter_has_words() -> None:
-    counters = core_of(A).stats().counters
+    counters = core_of(A).core.stats().counters
     assert set(counters) <= set(COUNTERS)
     assert all(words.strip() for words in COUNTERS.values())
 
@@ -300,8 +299,8 @@ def test_nothing_a_peer_or_a_container_sends_raises(
         b.received(encode_plain(hop, [(src, dst, body)]), SOURCE, 0.0)
         b.received(hop + garbage, SOURCE, 0.0)
         b.captured(body, 0.0)
-    for _, df, payloads in b.drain():
-        assert not df or all(len(payload) <= 1472 for payload in payloads)
-    assert all(len(body) <= 500 + 14 + 4 for body in b.take_injections())
-    b.sweep(1000.0)
-    b.stats()
+    for sent in b.drain():
+        assert not sent.df or all(len(payload) <= 1472 for payload in sent.payloads)
+    assert all(len(raw) <= 10 + 500 + 14 + 4 for raw in b.take_raw())
+    b.core.sweep(1000.0)
+    b.core.stats()

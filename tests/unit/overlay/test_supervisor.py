@@ -24,15 +24,29 @@ channel.send(b'\\x00\\xc1nonsense')
 channel.recv(1)
 """
 
+SPEAKS = """
+import socket, sys
+from plait.overlay.sleeve import ipc
+from plait.overlay.sleeve.pump.packets import split
+words = sys.argv
+channel = socket.socket(fileno=int(words[words.index('--ipc-fd') + 1]))
+said = ' '.join(words[words.index(option) + 1] for option in ('--port', '--loop', '--name'))
+for packet in split(ipc.encode(ipc.Ready(7, said))):
+    channel.send(packet)
+channel.recv(1)
+while channel.recv(1):
+    pass
+"""
+
 
 class Stage:
     """A supervisor whose pump is a program of ours."""
 
-    def __init__(self, tap_fd: int, sockets: udp.SleeveSockets, *wrapper: str) -> None:
+    def __init__(self, tap_fd: int, sockets: udp.SleeveSockets, *wrapper: str, loop: str = "auto") -> None:
         self.messages: list[ipc.FromPump] = []
         self.deaths: list[str] = []
         self.died = asyncio.Event()
-        self.pump = Pump(NAME, 6783, tap_fd, sockets, self.messages.append, self._on_death, wrapper=wrapper)
+        self.pump = Pump(NAME, 6783, tap_fd, sockets, self.messages.append, self._on_death, loop=loop, wrapper=wrapper)
 
     async def wait_deaths(self, number: int) -> None:
         async with asyncio.timeout(20):
@@ -109,6 +123,21 @@ def test_a_pump_that_never_says_that_it_runs(
         await end(task)
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+    asyncio.run(scenario())
+
+
+def test_the_pump_is_told_its_port_and_loop_and_says_what_it_works_with(
+    descriptors: tuple[int, udp.SleeveSockets],
+) -> None:
+    async def scenario() -> None:
+        stage = Stage(*descriptors, sys.executable, "-c", SPEAKS, loop="python")
+        assert stage.pump.state.engine == ""
+        task = asyncio.create_task(stage.pump.run())
+        await stage.pump.wait_ready()
+        assert stage.pump.state.engine == "6783 python 7a:00:00:00:00:01"
+        assert stage.messages == [ipc.Ready(7, "6783 python 7a:00:00:00:00:01")]
+        await end(task)
 
     asyncio.run(scenario())
 

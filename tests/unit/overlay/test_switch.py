@@ -92,6 +92,34 @@ def test_a_legacy_peer_speaks_sleeve_with_mesh_tags() -> None:
     assert target.incoming(Control(0, 1)) is None
 
 
+def test_the_better_form_of_an_overlay_replaces_it_where_both_speak_it() -> None:
+    plait = ("plait1", "sleeve")
+    for ours, theirs in ((plait, plait), (plait, plait[::-1]), (plait[::-1], plait)):
+        target = OverlaySwitch(ours, theirs)
+        assert target.common == ("plait1",)
+        assert target.outgoing("plait1", 1) == Control(0, 1)
+        assert target.outgoing("sleeve", 1) is None
+        assert target.incoming(Control(0, 1)) == Incoming("plait1", 1, b"")
+        assert target.incoming(Control(1, 1)) is None
+        target.established("plait1")
+        assert target.reason == "plait1 is the first choice"
+
+
+@pytest.mark.parametrize("theirs", [("sleeve",), ("fastdp", "sleeve"), None], ids=["sleeve", "fastdp", "legacy"])
+def test_a_weave_peer_gets_sleeve_of_a_node_that_knows_better(theirs: tuple[str, ...] | None) -> None:
+    target = OverlaySwitch(("plait1", "sleeve"), theirs)
+    assert target.common == ("sleeve",)
+    target.established("sleeve")
+    assert target.reason == (
+        "sleeve is used because the peer does not speak plait1 (Weave, or another version of plait)"
+    )
+
+
+def test_a_peer_that_speaks_nothing_of_ours() -> None:
+    with pytest.raises(NoCommonOverlay, match="plait2 and this node plait1 sleeve"):
+        OverlaySwitch(("plait1", "sleeve"), ("plait2",))
+
+
 def test_nothing_is_sent_that_the_peer_cannot_receive() -> None:
     assert OverlaySwitch(BOTH, None).outgoing("sleeve", 9) is None
     assert OverlaySwitch(BOTH, ["sleeve"]).outgoing("fastdp", 0) is None

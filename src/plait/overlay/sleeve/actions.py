@@ -46,6 +46,30 @@ class SetPath:
 
 
 @dataclass(frozen=True, slots=True)
+class SendProbe:
+    """Send a plait1 probe whose IP packet has `size` bytes, or the least a probe can have."""
+
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class QueryInterfaceMtu:
+    """Ask for the MTU of the interface towards the neighbour; answer with `interface_mtu_known`."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetGeneration:
+    """Seal with keys of this generation from now on."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class RenewKeys:
+    """Tell the pump of the connection anew, with the session's generation."""
+
+
+@dataclass(frozen=True, slots=True)
 class Established:
     """The neighbour hears us."""
 
@@ -58,5 +82,16 @@ class Failed:
 
 
 Action = (
-    SendControl | SendHeartbeat | SendFragmentationTest | SendMtuTest | QueryPathMtu | SetPath | Established | Failed
+    SendControl
+    | SendHeartbeat
+    | SendFragmentationTest
+    | SendMtuTest
+    | SendProbe
+    | QueryPathMtu
+    | QueryInterfaceMtu
+    | SetPath
+    | SetGeneration
+    | RenewKeys
+    | Established
+    | Failed
 )

@@ -16,8 +16,9 @@ class _Message(msgspec.Struct, frozen=True, tag=True):
 class SetConnection(_Message, frozen=True):
     """Node to pump: a confirmed sleeve connection to a neighbour; replaces an earlier one to the same peer.
 
-    `first_sequence` is where both counters of an encrypted connection start: the node never hands out a number
-    twice under one key, whatever becomes of a pump.
+    `first_sequence` is where the counters of an encrypted connection start: the node never hands out a number
+    twice under one key, whatever becomes of a pump. `overlay` names the format of datagrams: "sleeve" or "plait1";
+    `cipher` (keys.Cipher) and `generation` (of the keys that the peer seals with) count for plait1 only.
     """
 
     peer: int
@@ -25,6 +26,17 @@ class SetConnection(_Message, frozen=True):
     key: bytes | None
     outbound: bool
     first_sequence: int
+    uid: int = 0
+    overlay: str = "sleeve"
+    cipher: int = 1
+    generation: int = 0
+
+
+class SetGeneration(_Message, frozen=True):
+    """Node to pump: seal what goes to this neighbour with keys of this generation."""
+
+    peer: int
+    generation: int
 
 
 class SetPath(_Message, frozen=True):
@@ -60,6 +72,13 @@ class SendSpecial(_Message, frozen=True):
     df: bool
 
 
+class SendProbe(_Message, frozen=True):
+    """Node to pump: send a plait1 probe whose IP packet has `size` bytes, or the least a probe can have."""
+
+    peer: int
+    size: int
+
+
 class SetLocalMtu(_Message, frozen=True):
     """Node to pump: the overlay MTU of this host's bridge; larger received frames must be cut or answered."""
 
@@ -70,13 +89,24 @@ class QueryStats(_Message, frozen=True):
     """Node to pump: answer with `Stats`."""
 
 
-ToPump = SetConnection | SetPath | RemoveConnection | SetRoutes | SendSpecial | SetLocalMtu | QueryStats
+ToPump = (
+    SetConnection
+    | SetGeneration
+    | SetPath
+    | RemoveConnection
+    | SetRoutes
+    | SendSpecial
+    | SendProbe
+    | SetLocalMtu
+    | QueryStats
+)
 
 
 class Ready(_Message, frozen=True):
-    """Pump to node: the loop runs."""
+    """Pump to node: the loop runs; `engine` says in a sentence what moves super-frames."""
 
     pid: int
+    engine: str = ""
 
 
 class SpecialReceived(_Message, frozen=True):
@@ -87,6 +117,36 @@ class SpecialReceived(_Message, frozen=True):
     length: int
     uid: int | None
     all_zero: bool
+
+
+class ProbeReceived(_Message, frozen=True):
+    """Pump to node: a probe of this connection came from `source`; it was acknowledged."""
+
+    peer: int
+    source: Endpoint
+
+
+class ProbeAcknowledged(_Message, frozen=True):
+    """Pump to node: a probe arrived, `rtt` seconds ago and back.
+
+    `sent`: data datagrams sent on this connection before the probe. `received`: how many of them had arrived, as the
+    peer counts. `tx_bytes`, `rx_bytes`: UDP payload bytes of data in both directions, by our own counters.
+    """
+
+    peer: int
+    size: int
+    rtt: float
+    sent: int
+    received: int
+    tx_bytes: int
+    rx_bytes: int
+
+
+class MtuHint(_Message, frozen=True):
+    """Pump to node: an ICMP message claims that packets to this neighbour must not exceed `mtu` bytes."""
+
+    peer: int
+    mtu: int
 
 
 class PacketTooBig(_Message, frozen=True):
@@ -124,7 +184,17 @@ class Complaint(_Message, frozen=True):
     text: str
 
 
-FromPump = Ready | SpecialReceived | PacketTooBig | SendFailed | Stats | Complaint
+FromPump = (
+    Ready
+    | SpecialReceived
+    | ProbeReceived
+    | ProbeAcknowledged
+    | MtuHint
+    | PacketTooBig
+    | SendFailed
+    | Stats
+    | Complaint
+)
 
 
 def _to_number(name: object) -> int:

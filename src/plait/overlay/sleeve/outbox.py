@@ -1,7 +1,7 @@
 """What the node wants of its pump, and what the pump was not told yet. Pure: supervisor.py carries the messages.
 
 Connections, paths, routes and the MTU are desired state: a newer wish replaces an older one that waits, and a new
-pump is told everything. Special frames are events: a pump that does not listen misses some.
+pump is told everything. Special frames and probes are events: a pump that does not listen misses some.
 """
 
 import msgspec
@@ -12,7 +12,7 @@ SEQUENCES_PER_PUMP = 1 << 48
 """Sequence numbers reserved for each pump under one key: 8 years at 1 million datagrams a second, 2**15 pumps."""
 
 MAX_WAITING_EVENTS = 1024
-"""Special frames for a pump that does not listen; each peer makes some 30 within its first second."""
+"""Special frames and probes for a pump that does not listen; each peer makes some 30 within its first second."""
 
 _Key = tuple[str, int]
 _ROUTES: _Key = ("routes", 0)
@@ -35,16 +35,16 @@ class Outbox:
         """Take a message. The sequence numbers of a SetConnection are the outbox's business."""
         match message:
             case ipc.SetConnection(peer):
-                self._waiting.pop(("path", peer), None)
-                self._wanted.pop(("path", peer), None)
+                self._forget(("path", peer), ("generation", peer))
                 self._want(("connection", peer), self._renewed(message))
             case ipc.SetPath(peer):
                 if ("connection", peer) in self._wanted:
                     self._want(("path", peer), message)
+            case ipc.SetGeneration(peer):
+                if ("connection", peer) in self._wanted:
+                    self._want(("generation", peer), message)
             case ipc.RemoveConnection(peer):
-                for key in (("connection", peer), ("path", peer)):
-                    self._wanted.pop(key, None)
-                    self._waiting.pop(key, None)
+                self._forget(("connection", peer), ("path", peer), ("generation", peer))
                 self._waiting["connection", peer] = message
             case ipc.SetRoutes():
                 self._want(_ROUTES, message)
@@ -52,7 +52,7 @@ class Outbox:
                 self._want(_LOCAL_MTU, message)
             case ipc.QueryStats():
                 self._waiting[_STATS] = message
-            case ipc.SendSpecial():
+            case ipc.SendSpecial() | ipc.SendProbe():
                 self._put_event(message)
 
     def take(self) -> ipc.ToPump | None:
@@ -72,6 +72,11 @@ class Outbox:
         self._waiting = dict(self._wanted)
         self._events = 0
 
+    def _forget(self, *keys: _Key) -> None:
+        for key in keys:
+            self._wanted.pop(key, None)
+            self._waiting.pop(key, None)
+
     def _want(self, key: _Key, message: ipc.ToPump) -> None:
         self._wanted.pop(key, None)
         self._wanted[key] = self._waiting[key] = message
@@ -83,7 +88,7 @@ class Outbox:
             return _with_next_sequences(msgspec.structs.replace(message, first_sequence=earlier.first_sequence))
         return message
 
-    def _put_event(self, message: ipc.SendSpecial) -> None:
+    def _put_event(self, message: ipc.SendSpecial | ipc.SendProbe) -> None:
         if self._events >= MAX_WAITING_EVENTS:
             self.dropped += 1
             return

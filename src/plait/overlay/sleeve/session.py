@@ -151,6 +151,11 @@ class SleeveSession:
         self._heartbeat_at = self._timeout_at = self._fragmentation_test_at = self._mtu_check_at = inf
 
     @property
+    def path_mtu(self) -> int:
+        """What fits an IP packet to the neighbour, as far as the overlay MTU needs it."""
+        return min(self.mtu + self._overhead, MAX_PATH_MTU)
+
+    @property
     def is_established(self) -> bool:
         """The neighbour hears us, and the session lives."""
         return self.established_since is not None and self._is_live

@@ -45,6 +45,8 @@ class PumpState:
     pid: int | None
     restarts: int
     last_death: str | None
+    engine: str = ""
+    """What moves super-frames, in a sentence."""
 
 
 class Pump:
@@ -59,16 +61,20 @@ class Pump:
         on_message: Callable[[ipc.FromPump], None],
         on_death: Callable[[str], None],
         *,
+        loop: str = "auto",
         wrapper: Sequence[str] = (),
     ) -> None:
         """`on_death` gets a sentence before the next pump starts; encrypted connections are to be renewed then.
 
+        `loop` says what cuts and joins super-frames: "python", "compiled", or "auto", the best there is.
         `wrapper` is a command to run the pump under, such as strace. Descriptors and sockets stay the caller's.
         """
         self._descriptors = (tap_fd, sockets.plain.fileno(), sockets.df.fileno())
         self._command = (*wrapper, sys.executable, "-m", "plait.overlay.sleeve.pump")
         self._name = name
         self._port = port
+        self._loop = loop
+        self._engine = ""
         self._on_message = on_message
         self._on_death = on_death
         self._outbox = Outbox()
@@ -83,13 +89,9 @@ class Pump:
     def state(self) -> PumpState:
         """How the process does."""
         pid = None if self._process is None else self._process.pid
-        return PumpState(pid, self._restarts, self._last_death)
+        return PumpState(pid, self._restarts, self._last_death, self._engine)
 
     # What the node wants
-
-    def set_connection(self, peer: PeerName, local_ip: str, key: bytes | None, outbound: bool) -> None:
-        """Serve a neighbour; an earlier connection with it, and its path, are forgotten."""
-        self.send(ipc.SetConnection(int(peer), local_ip, key, outbound, first_sequence=0))
 
     def set_path(
         self, peer: PeerName, remote: ipc.Endpoint | None, mtu: int, max_payload: int, stack_frag: bool
@@ -209,7 +211,7 @@ class Pump:
         numbers = {"--tap-fd": tap, "--udp-fd": plain, "--df-fd": df, "--ipc-fd": channel.fileno()}
         words = [word for option, fd in numbers.items() for word in (option, str(fd))]
         return await asyncio.create_subprocess_exec(
-            *(*self._command, *words, "--name", str(self._name), "--port", str(self._port)),
+            *(*self._command, *words, "--name", str(self._name), "--port", str(self._port), "--loop", self._loop),
             stdin=DEVNULL,
             stderr=PIPE,
             pass_fds=numbers.values(),
@@ -245,7 +247,8 @@ class Pump:
                 for asker in askers:
                     if not asker.done():
                         asker.set_result(message)
-            case ipc.Ready():
+            case ipc.Ready(_, engine):
+                self._engine = engine
                 self._ready.set()
         self._on_message(message)
 

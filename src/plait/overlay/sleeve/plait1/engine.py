@@ -10,8 +10,8 @@ from typing import Protocol
 
 from plait.overlay.sleeve.plait1 import keys
 from plait.overlay.sleeve.plait1.keys import Key
-from plait.overlay.sleeve.plait1.superframe import MAX_BLOB_BYTES, Layout, layout, part
-from plait.overlay.sleeve.plait1.wire import HEADER_BYTES, SEGMENT_FIELDS, TAG_BYTES
+from plait.overlay.sleeve.plait1.superframe import MAX_BLOB_BYTES, Layout, cleaned, layout, part
+from plait.overlay.sleeve.plait1.wire import HEADER_BYTES, SEGMENT_FIELDS, TAG_BYTES, VNET_BYTES
 
 MAX_SLICES = 128
 MAX_SEND_SEGMENTS = 64
@@ -146,6 +146,9 @@ class PythonEngine:
         if opener.open_blob(count):
             view = memoryview(data)
             index_at = len(head)
+            if key is None and not seen and step == index_at + 1 + slice_bytes:
+                opener.add_full(view, range(at + index_at, at + count * step, step), run.next_at)
+                return run
             for start in range(at, at + count * step, step):
                 opener.add(data[start + index_at], view[start + index_at + 1 : min(start + step, end)])
             opener.finish()
@@ -196,6 +199,17 @@ class _Opener:
         self._where = where
         return True
 
+    def add_full(self, view: memoryview, indices_at: range, end: int) -> None:
+        """Take all datagrams of a clear run of full slices at once; the last may be shorter, if it is marked as last."""
+        size = self._slice
+        *full_at, last_at = indices_at
+        self._pieces = [view[at : at + size] for at in [at + 1 for at in full_at]]
+        if full_at:
+            self._first, self._last = view[full_at[0]], view[full_at[-1]]
+            self._run.mask = ((1 << len(full_at)) - 1) << self._first
+        self.add(view[last_at], view[last_at + 1 : end])
+        self.finish()
+
     def add(self, index: int, data: memoryview) -> None:
         """Take the next datagram of the run."""
         bit = 1 << (index & ~LAST)
@@ -242,8 +256,9 @@ def slice_size(where: Layout, room: int) -> int:
 
 
 def prepared(raw: memoryview, where: Layout, slice_bytes: int) -> list[tuple[bytes, memoryview]]:
-    """Give blob and payload of a clean super-frame, as `segment` wants them: several if there are too many slices."""
-    blob, payload = bytes(raw[: where.payload]), raw[where.payload :]
+    """Give blob and payload of a super-frame, as `segment` wants them: several if there are too many slices."""
+    headers, payload = bytes(raw[VNET_BYTES : where.payload]), raw[where.payload :]
+    blob = cleaned(raw[:VNET_BYTES], len(headers)) + headers
     if slice_bytes < where.gso_size:
         where = where._replace(gso_size=slice_bytes)
         blob = blob[:4] + slice_bytes.to_bytes(2, "little") + blob[6:]

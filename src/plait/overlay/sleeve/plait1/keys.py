@@ -33,14 +33,16 @@ class Cipher(IntEnum):
 
 CIPHER_WORDS = {Cipher.AES_256_GCM: "aes256gcm", Cipher.CHACHA20_POLY1305: "chacha20poly1305"}
 
+CIPHER_NAMES = {Cipher.AES_256_GCM: "AES-256-GCM", Cipher.CHACHA20_POLY1305: "ChaCha20-Poly1305"}
+
 
 class Aead(Protocol):
     """What both ciphers of the library do."""
 
-    def encrypt(self, nonce: bytes, data: bytes | memoryview, associated_data: bytes | None) -> bytes:
+    def encrypt(self, nonce: bytes, data: bytes | bytearray | memoryview, associated_data: bytes | None) -> bytes:
         """Seal."""
 
-    def decrypt(self, nonce: bytes, data: bytes | memoryview, associated_data: bytes | None) -> bytes:
+    def decrypt(self, nonce: bytes, data: bytes | bytearray | memoryview, associated_data: bytes | None) -> bytes:
         """Open; raises InvalidTag."""
 
 
@@ -54,11 +56,15 @@ class Key:
         self.raw = raw
         self._aead: Aead = AESGCM(raw) if cipher is Cipher.AES_256_GCM else ChaCha20Poly1305(raw)
 
-    def seal(self, kind: int, index: int, sequence: int, data: bytes | memoryview, associated: bytes) -> bytes:
+    def seal(
+        self, kind: int, index: int, sequence: int, data: bytes | bytearray | memoryview, associated: bytes
+    ) -> bytes:
         """Give the sealed bytes, 16 longer than `data`."""
         return self._aead.encrypt(NONCE.pack(kind, index, 0, sequence), data, associated)
 
-    def open(self, kind: int, index: int, sequence: int, data: bytes | memoryview, associated: bytes) -> bytes | None:
+    def open(
+        self, kind: int, index: int, sequence: int, data: bytes | bytearray | memoryview, associated: bytes
+    ) -> bytes | None:
         """Give the plaintext, None if the seal is not this key's."""
         try:
             return self._aead.decrypt(NONCE.pack(kind, index, 0, sequence), data, associated)

@@ -96,6 +96,22 @@ def cleaned(vnet: bytes | memoryview, header_bytes: int) -> bytes:
     return VNET.pack(NEEDS_CSUM, gso, header_bytes, gso_size, csum_start, csum_offset)
 
 
+def as_super_frame(raw: bytes) -> bytes | None:
+    """Give a single TCP packet whose checksum is not finished as a super-frame, to be sliced; None for others."""
+    if len(raw) < MIN_RAW_BYTES:
+        return None
+    flags, gso, _, _, csum_start, csum_offset = VNET.unpack_from(raw)
+    if flags != NEEDS_CSUM or gso or csum_offset != _TCP_CHECKSUM:
+        return None
+    kind = GSO_TCPV6 if _ip_start(raw)[1] == _IPV6 else GSO_TCPV4
+    trial = VNET.pack(NEEDS_CSUM, kind, 0, 0xFFFF, csum_start, csum_offset) + raw[VNET_BYTES:]
+    where = layout(trial)
+    if where is None:
+        return None
+    size = len(raw) - where.payload
+    return VNET.pack(NEEDS_CSUM, kind, where.payload - VNET_BYTES, size, csum_start, csum_offset) + raw[VNET_BYTES:]
+
+
 def part(blob: bytes, where: Layout, at: int, payload_bytes: int, is_last: bool) -> bytes:
     """Give the headers of a part of a super-frame: `payload_bytes` from payload offset `at` on."""
     head = bytearray(blob)

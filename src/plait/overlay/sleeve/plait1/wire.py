@@ -6,9 +6,6 @@ from typing import NamedTuple
 
 from plait.mesh.name import NAME_BYTES
 
-PLAIT1 = "plait1"
-"""The overlay's name in the handshake."""
-
 VERSION = 1
 ENCRYPTED = 0x01
 RELAYED = 0x02

@@ -6,8 +6,10 @@ import os
 import signal
 import socket
 
+from plait.host.udp import SleeveSockets
 from plait.mesh.name import PeerName
 from plait.overlay.sleeve.pump.loop import Loop
+from plait.overlay.sleeve.pump.tools import LOOPS, tools
 
 _PR_SET_PDEATHSIG = 1
 
@@ -20,8 +22,9 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     channel = socket.socket(fileno=words.ipc_fd)
-    with channel, socket.socket(fileno=words.udp_fd) as plain, socket.socket(fileno=words.df_fd) as df:
-        Loop(words.name, words.tap_fd, plain, df, channel).run()
+    sockets = SleeveSockets(socket.socket(fileno=words.udp_fd), socket.socket(fileno=words.df_fd))
+    with channel, sockets:
+        Loop(words.name, words.port, words.tap_fd, sockets, channel, tools(words.loop)).run()
 
 
 def _parse() -> argparse.Namespace:
@@ -29,7 +32,8 @@ def _parse() -> argparse.Namespace:
     for descriptor in ("tap", "udp", "df", "ipc"):
         parser.add_argument(f"--{descriptor}-fd", type=int, required=True)
     parser.add_argument("--name", type=PeerName.parse, required=True)
-    parser.add_argument("--port", type=int, required=True, help="for readers of a process list")
+    parser.add_argument("--port", type=int, required=True, help="of the UDP sockets")
+    parser.add_argument("--loop", choices=LOOPS, default=LOOPS[0], help="what cuts and joins super-frames")
     return parser.parse_args()
 
 

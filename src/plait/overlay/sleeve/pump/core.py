@@ -1,11 +1,11 @@
 """What the pump does with each frame and datagram, without a system call: the node's tables in, work for the shell out.
 
-The shell feeds a burst, then takes `injections` (frames for the bridge), `drain()` (datagrams) and `messages`
-(for the node). What cannot go on is counted (counters.py).
+Generators give work that must be done before they go on: datagrams to send, frames for the bridge. What cannot go on
+is counted (counters.py). `raw` is a frame behind its virtio-net header, as a tap has it.
 """
 
 import errno as e
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from plait.mesh.name import NAME_BYTES, PeerName
@@ -13,14 +13,32 @@ from plait.overlay.ethernet import HEADER_BYTES, FrameKind, classify
 from plait.overlay.forwarding import Decision, Forwarder
 from plait.overlay.macs import MacTable
 from plait.overlay.sleeve import ipc
-from plait.overlay.sleeve.crypto import Rejection
-from plait.overlay.sleeve.datagram import decode_records, heartbeat_uid, is_all_zero
+from plait.overlay.sleeve.cutting import Cutter
+from plait.overlay.sleeve.datagram import heartbeat_uid, is_all_zero
 from plait.overlay.sleeve.fragment import fragment_ipv4
 from plait.overlay.sleeve.icmp import too_big_answer
+from plait.overlay.sleeve.plait1.engine import Buffer, Engine
+from plait.overlay.sleeve.plait1.superframe import PLAIN_VNET, layout
+from plait.overlay.sleeve.plait1.wire import VNET_BYTES
 from plait.overlay.sleeve.pump.counters import CORE_COUNTERS
-from plait.overlay.sleeve.pump.link import Link
-from plait.overlay.sleeve.sender import Path, Way, choose_way
+from plait.overlay.sleeve.pump.link import (
+    Acknowledged,
+    Injection,
+    Link,
+    Outgoing,
+    Payloads,
+    ProbeSeen,
+    Socket,
+    Special,
+    SuperFrame,
+    Verdict,
+)
+from plait.overlay.sleeve.pump.merging import merge_udp
+from plait.overlay.sleeve.pump.plait1_link import Plait1Link
+from plait.overlay.sleeve.pump.weave_link import WeaveLink
+from plait.overlay.sleeve.sender import Path
 from plait.overlay.sleeve.token_bucket import TokenBucket
+from plait.overlay.switch import PLAIT1
 
 MAX_REPORTED_MACS = 4096
 """Entries of the MAC table in one report: building and sending them takes 3 ms in which no frame moves."""
@@ -31,124 +49,123 @@ MAX_COMPLAINTS_PER_SWEEP = 5
 DEFAULT_LOCAL_MTU = 65535
 _VLAN_TAGS = (b"\x81\x00", b"\x88\xa8")
 _VLAN_TAG_BYTES = 4
+_HEAD_END = VNET_BYTES + HEADER_BYTES
+_LONGEST_HEAD = 256
+"""More than a blob can have, so all headers of a super-frame are within it."""
 
-_DF_SOCKET = Way.DF_SOCKET
-_PLAIN_SOCKET = Way.PLAIN_SOCKET
-_REJECTION_COUNTERS = {
-    Rejection.TOO_SHORT: "malformed",
-    Rejection.FORGED: "forged",
-    Rejection.REPLAYED: "replayed",
-}
 _QUEUE_FULL = frozenset((e.EAGAIN, e.ENOBUFS, e.ENOMEM))
 
 
-class Outgoing(NamedTuple):
-    """UDP payloads for one neighbour and one socket, in order."""
+class ToBridge(NamedTuple):
+    """Frames to be written into the tap, each in pieces."""
 
-    link: Link
-    df: bool
-    payloads: list[bytes]
+    frames: list[list[Buffer]]
+
+
+Work = Outgoing | ToBridge
 
 
 class PumpCore:
     """The tables of one host's pump. Times are seconds of the monotonic clock."""
 
-    def __init__(self, name: int) -> None:
-        self.injections: list[bytes] = []
+    def __init__(self, name: int, engine: Engine, cutter: Cutter, *, udp_super_frames: bool = True) -> None:
+        """`udp_super_frames`: the kernel here takes them from the pump (Linux 6.2)."""
         self.messages: list[ipc.FromPump] = []
         self.counters = dict.fromkeys(CORE_COUNTERS, 0)
         self._us = name.to_bytes(NAME_BYTES, "big")
+        self._engine = engine
+        self._cutter = cutter
+        self._has_udp_super_frames = udp_super_frames
         self._macs = MacTable()
         self._forwarder = Forwarder(name, self._macs)
         self._links: dict[bytes, Link] = {}
         self._touched: dict[Link, None] = {}
-        self._specials: list[Outgoing] = []
+        self._ready: list[Outgoing] = []
+        self._injections: list[list[Buffer]] = []
         self._answers = TokenBucket()
         self._set_local_mtu(DEFAULT_LOCAL_MTU)
 
     # From the node
 
-    def apply(self, message: ipc.ToPump) -> None:
+    def apply(self, message: ipc.ToPump, now: float) -> None:
         """Take a message of the node, but for QueryStats."""
         match message:
             case ipc.SetConnection():
-                link = Link(self._us, message)
+                link = self._new_link(message)
                 self._drop_link(link.name)
                 self._links[link.name] = link
             case ipc.SetPath(peer, remote, mtu, max_payload, stack_frag):
                 known = self._links.get(_name(peer))
                 if known is not None:
                     known.set_path(Path(remote, mtu, max_payload, stack_frag))
+            case ipc.SetGeneration(peer, generation):
+                known = self._links.get(_name(peer))
+                if isinstance(known, Plait1Link):
+                    known.set_generation(generation)
             case ipc.RemoveConnection(peer):
                 self._drop_link(_name(peer))
             case ipc.SetRoutes(known_peers, unicast, broadcast):
                 self._forwarder.set_routes(known_peers, unicast, broadcast)
             case ipc.SetLocalMtu(mtu):
                 self._set_local_mtu(mtu)
-            case ipc.SendSpecial():
-                self._send_special(message)
+            case ipc.SendSpecial() | ipc.SendProbe():
+                self._send_message(message, now)
             case ipc.QueryStats():
                 pass  # The shell answers: part of the answer is its own.
 
+    def link(self, peer: int) -> Link | None:
+        """Give the link to a neighbour."""
+        return self._links.get(_name(peer))
+
     # Frames
 
-    def captured(self, frame: bytes, now: float) -> None:
-        """Take a frame of a container of this host."""
-        decision = self._forwarder.captured(frame, now)
+    def captured(self, raw: bytes, now: float) -> None:
+        """Take a single frame of a container of this host; it goes with the next `drain`."""
+        decision = self._forwarder.captured(raw[VNET_BYTES:_HEAD_END], now)
         if decision.copies:
             self.counters["captured"] += 1
-            self._transmit(frame, decision, now)
+            self._transmit(raw, decision, now)
 
-    def received(self, payload: bytes, source: ipc.Endpoint, now: float) -> None:
-        """Take a datagram."""
-        hop = payload[:NAME_BYTES]
-        link = self._links.get(hop)
+    def captured_super(self, raw: memoryview, now: float) -> Iterator[Work]:
+        """Take a super-frame of a container of this host; `drain` before."""
+        decision = self._forwarder.captured(bytes(raw[VNET_BYTES:_HEAD_END]), now)
+        if decision.copies:
+            self.counters["captured"] += 1
+            yield from self._transmit_super(raw, decision, now)
+
+    def received(self, data: bytearray, size: int, step: int, source: ipc.Endpoint, now: float) -> Iterator[Work]:
+        """Take datagrams that came in one call: `step` bytes each, the last maybe fewer."""
+        link = self._links.get(bytes(data[: min(size, NAME_BYTES)]))
         if link is None:
-            self.counters["unknown_hop"] += 1
+            self.counters["unknown_hop"] += max(-(-size // step), 1)
             return
-        records, at = payload, NAME_BYTES
-        if link.opener is not None:
-            opened = link.opener.open(payload)
-            if isinstance(opened, Rejection):
-                self._reject(link, _REJECTION_COUNTERS[opened])
-                return
-            records, at = opened, 0
-        frames, error = decode_records(records, at)
-        if error is not None:
-            self._reject(link, "malformed")
-        counters = link.counters
-        counters["rx_datagrams"] += 1
-        counters["rx_bytes"] += len(payload)
-        counters["rx_frames"] += len(frames)
-        decide = self._forwarder.received
-        for src, dst, frame in frames:
-            decision = decide(hop, src, dst, frame, now)
-            if decision.inject:
-                if len(frame) <= self._max_injected:
-                    self.injections.append(frame)
-                else:
-                    self._fit(frame, src, dst, now)
-            elif decision.is_special:
-                self._note_special(link, frame, source, now)
-            if decision.copies:
-                self._transmit(frame, decision, now)
+        for opened in link.receive(data, size, step, source, now):
+            match opened:
+                case Injection(src, dst, frames):
+                    yield from self._forward(link, src, dst, frames, now)
+                case Payloads():
+                    yield opened
+                case Special(frame):
+                    self._note_special(link, frame, source, now)
+                case ProbeSeen():
+                    if link.specials.take(now):
+                        self.messages.append(ipc.ProbeReceived(link.peer, source))
+                case Acknowledged(message):
+                    self.messages.append(message)
+        for reason, count in link.reject_counts().items():
+            self._reject(link, reason, count)
 
-    def drain(self) -> Iterator[Outgoing]:
-        """Give what is to be sent, and forget it."""
-        specials, self._specials = self._specials, []
-        yield from specials
+    def drain(self) -> Iterator[Work]:
+        """Give what waits to be sent or injected, and forget it."""
+        ready, self._ready = self._ready, []
+        yield from ready
         touched, self._touched = self._touched, {}
         for link in touched:
-            for df, batcher in ((True, link.df), (False, link.plain)):
-                payloads = batcher.flush()
-                if payloads:
-                    yield Outgoing(link, df, payloads)
-
-    def take_injections(self) -> list[bytes]:
-        """Give the frames for the bridge, and forget them."""
-        injections, self.injections = self.injections, []
-        self.counters["injected"] += len(injections)
-        return injections
+            yield from link.flush()
+        if self._injections:
+            injections, self._injections = self._injections, []
+            self.counters["injected"] += len(injections)
+            yield ToBridge(injections)
 
     def take_messages(self) -> list[ipc.FromPump]:
         """Give the messages for the node, and forget them."""
@@ -157,16 +174,25 @@ class PumpCore:
 
     # What became of datagrams
 
-    def sent(self, link: Link, df: bool, payloads: Iterable[bytes]) -> None:
-        """Note that the kernel took datagrams."""
-        sizes = [len(payload) for payload in payloads]
-        link.errnos[df] = 0
-        link.counters["tx_datagrams"] += len(sizes)
-        link.counters["tx_bytes"] += sum(sizes)
-        self.counters["sent"] += len(sizes)
+    def sent(self, outgoing: Outgoing, datagrams: int, size: int) -> None:
+        """Note that the kernel took datagrams, `size` bytes in all."""
+        link = outgoing.link
+        counters = link.counters
+        counters["tx_datagrams"] += datagrams
+        counters["tx_bytes"] += size
+        self.counters["sent"] += datagrams
+        if isinstance(outgoing, SuperFrame):
+            link.errnos[Socket.PEER] = 0
+            link.data_sent += datagrams
+        else:
+            link.errnos[outgoing.socket] = 0
+            if outgoing.is_data:
+                link.data_sent += datagrams
 
-    def send_failed(self, link: Link, df: bool, datagrams: int, errno: int, now: float) -> None:
+    def send_failed(self, outgoing: Outgoing, datagrams: int, errno: int, now: float) -> None:
         """Note that the kernel, or the shell for it, refused datagrams."""
+        link = outgoing.link
+        socket = Socket.PEER if isinstance(outgoing, SuperFrame) else outgoing.socket
         link.counters["tx_dropped"] += datagrams
         if errno == e.EMSGSIZE:
             self.counters["refused_too_big"] += datagrams
@@ -177,9 +203,14 @@ class PumpCore:
         else:
             self.counters["send_failed"] += datagrams
             # An ICMP "port unreachable" of a peer that starts or restarts is no failure of the sending side.
-            if errno not in (link.errnos[df], e.ECONNREFUSED):
+            if errno not in (link.errnos[socket], e.ECONNREFUSED):
                 self.messages.append(ipc.SendFailed(link.peer, errno))
-            link.errnos[df] = errno
+            link.errnos[socket] = errno
+
+    def mtu_hint(self, link: Link, mtu: int, now: float) -> None:
+        """Note what an ICMP message claims."""
+        if link.too_big.take(now):
+            self.messages.append(ipc.MtuHint(link.peer, mtu))
 
     # Upkeep
 
@@ -203,6 +234,11 @@ class PumpCore:
 
     # Helpers
 
+    def _new_link(self, wanted: ipc.SetConnection) -> Link:
+        if wanted.overlay == PLAIT1:
+            return Plait1Link(self._us, wanted, self._engine, self._cutter)
+        return WeaveLink(self._us, wanted, self._cutter)
+
     def _set_local_mtu(self, mtu: int) -> None:
         self._local_mtu = mtu
         self._max_injected = mtu + HEADER_BYTES
@@ -211,17 +247,18 @@ class PumpCore:
         link = self._links.pop(name, None)
         if link is not None:
             self._touched.pop(link, None)
-            self._specials = [outgoing for outgoing in self._specials if outgoing.link is not link]
+            self._ready = [outgoing for outgoing in self._ready if outgoing.link is not link]
 
-    def _send_special(self, message: ipc.SendSpecial) -> None:
+    def _send_message(self, message: ipc.SendSpecial | ipc.SendProbe, now: float) -> None:
         link = self._links.get(_name(message.peer))
         if link is None:
             self.counters["no_link"] += 1
         elif link.path.remote is None:
             self.counters["no_address"] += 1
-        else:
-            payload = link.special(message.length, message.uid, message.df)
-            self._specials.append(Outgoing(link, message.df, [payload]))
+        elif isinstance(message, ipc.SendProbe) and isinstance(link, Plait1Link):
+            self._ready.append(link.probe(message.size, now))
+        elif isinstance(message, ipc.SendSpecial) and isinstance(link, WeaveLink):
+            self._ready.append(link.special(message.length, message.uid, message.df))
 
     def _note_special(self, link: Link, frame: bytes, source: ipc.Endpoint, now: float) -> None:
         if not link.specials.take(now):
@@ -230,65 +267,110 @@ class PumpCore:
         uid = heartbeat_uid(frame)
         self.messages.append(ipc.SpecialReceived(link.peer, source, len(frame), uid, is_all_zero(frame)))
 
-    def _reject(self, link: Link, reason: str) -> None:
-        self.counters[reason] += 1
-        link.counters["rx_rejected"] += 1
+    def _reject(self, link: Link, reason: str, count: int = 1) -> None:
+        self.counters[reason] += count
+        link.counters["rx_rejected"] += count
 
-    def _transmit(self, frame: bytes, decision: Decision, now: float) -> None:
+    def _forward(self, link: Link, src: bytes, dst: bytes, frames: list[list[Buffer]], now: float) -> Iterator[Work]:
+        """Inject frames of other hosts here, and pass them on."""
+        decide, hop = self._forwarder.received, link.name
+        ready: list[list[Buffer]] = []
+        last_head, decision = b"", None
+        for pieces in frames:
+            head = bytes(pieces[0][VNET_BYTES:_HEAD_END])
+            if decision is None or head != last_head:
+                decision, last_head = decide(hop, src, dst, head, now), head
+            if decision.inject:
+                if len(pieces) == 1 and len(pieces[0]) - VNET_BYTES <= self._max_injected:
+                    ready.append(pieces)
+                else:
+                    self._fit(pieces, ready, src, dst, now)
+            if decision.copies:
+                yield from self._relay(pieces, decision, now)
+        if ready:
+            self.counters["injected"] += len(ready)
+            yield ToBridge(merge_udp(ready) if len(ready) > 1 and self._has_udp_super_frames else ready)
+
+    def _relay(self, pieces: list[Buffer], decision: Decision, now: float) -> Iterator[Work]:
+        raw = b"".join(pieces)
+        if raw[1]:
+            yield from self.drain()
+            yield from self._transmit_super(memoryview(raw), decision, now)
+        else:
+            self._transmit(raw, decision, now)
+
+    def _transmit(self, raw: bytes, decision: Decision, now: float) -> None:
         is_broadcast = decision.is_broadcast
         for hop, src, dst in decision.copies:
             link = self._links.get(hop)
             if link is None:
                 self.counters["no_link"] += 1
                 continue
-            way = choose_way(frame, link.path, is_broadcast)
-            if way is _DF_SOCKET:
-                fits = link.df.add(src, dst, frame)
-            elif way is _PLAIN_SOCKET:
-                fits = link.plain.add(src, dst, frame)
+            verdict = link.add(raw, src, dst, is_broadcast)
+            if verdict is Verdict.TAKEN:
+                self._touched[link] = None
             else:
-                self._transmit_unfit(frame, link, src, dst, way, now)
+                self._refuse(link, verdict, raw, src, dst, now)
+            if link.fragmented:
+                self.counters["fragmented"] += link.fragmented
+                link.fragmented = 0
+
+    def _transmit_super(self, raw: memoryview, decision: Decision, now: float) -> Iterator[Work]:
+        where = layout(raw)
+        if where is None:
+            self.counters["unfit"] += 1
+            return
+        for hop, src, dst in decision.copies:
+            link = self._links.get(hop)
+            if link is None:
+                self.counters["no_link"] += 1
                 continue
-            if fits:
-                link.counters["tx_frames"] += 1
-                self._touched[link] = None
+            result = link.add_super(raw, where, src, dst)
+            if isinstance(result, Verdict):
+                self._refuse(link, result, bytes(raw), src, dst, now)
             else:
-                self._unfit(link, "unfit")
+                yield from result
 
-    def _transmit_unfit(self, frame: bytes, link: Link, src: bytes, dst: bytes, way: Way, now: float) -> None:
-        """Do what is left for a frame that no socket can take as it is."""
-        match way:
-            case Way.INNER_FRAGMENTS:
-                pieces = fragment_ipv4(frame, link.path.mtu)
-                if not pieces or not all(link.df.add(src, dst, piece) for piece in pieces):
-                    self._unfit(link, "unfit")
-                    return
-                self.counters["fragmented"] += 1
-                link.counters["tx_frames"] += len(pieces)
-                self._touched[link] = None
-            case Way.TOO_BIG:
-                link.counters["tx_dropped"] += 1
-                self._answer(frame, link.path.mtu, src, dst, now)
-            case Way.DROP_NO_ADDRESS:
-                self._unfit(link, "no_address")
-            case _:
-                self._unfit(link, "broadcast_too_big")
-
-    def _unfit(self, link: Link, reason: str) -> None:
-        self.counters[reason] += 1
+    def _refuse(self, link: Link, verdict: Verdict, raw: bytes, src: bytes, dst: bytes, now: float) -> None:
         link.counters["tx_dropped"] += 1
+        if verdict is Verdict.TOO_BIG:
+            self._answer(raw[VNET_BYTES:], link.path.mtu, src, dst, now)
+        else:
+            self.counters[verdict.value] += 1
 
-    def _fit(self, frame: bytes, src: bytes, dst: bytes, now: float) -> None:
+    def _fit(self, pieces: list[Buffer], ready: list[list[Buffer]], src: bytes, dst: bytes, now: float) -> None:
         """Make a frame of another host fit this host's overlay MTU, or tell its sender that it does not."""
-        pieces = fragment_ipv4(frame, self._local_mtu) if classify(frame) is FrameKind.IPV4 else []
-        if pieces:
+        if pieces[0][1]:
+            ready += self._fit_super(pieces)
+            return
+        frame = self._cutter.finish_checksum(b"".join(pieces))
+        if len(frame) <= self._max_injected:
+            ready.append([b"".join(pieces)])
+            return
+        fragments = fragment_ipv4(frame, self._local_mtu) if classify(frame) is FrameKind.IPV4 else []
+        if fragments:
             self.counters["fragmented"] += 1
-            self.injections += pieces
+            ready += [[PLAIN_VNET, fragment] for fragment in fragments]
         elif len(frame) <= self._max_injected + _VLAN_TAG_BYTES and frame[12:14] in _VLAN_TAGS:
-            self.injections.append(frame)
+            ready.append([PLAIN_VNET, frame])
         else:
             self.counters["too_big_here"] += 1
             self._answer(frame, self._local_mtu, src, dst, now)
+
+    def _fit_super(self, pieces: list[Buffer]) -> list[list[Buffer]]:
+        """Give a super-frame as this host can take it: TCP can be cut finer, UDP is cut where the kernel cannot."""
+        first = pieces[0]
+        where = layout(bytes(first[:_LONGEST_HEAD]) + b"\x00")
+        if where is None:
+            return [pieces]
+        if not where.is_tcp:
+            if self._has_udp_super_frames:
+                return [pieces]
+            return [[PLAIN_VNET, frame] for frame in self._cutter.cut(b"".join(pieces), where)]
+        room = self._max_injected + VNET_BYTES - where.payload
+        if where.gso_size <= room or room <= 0:
+            return [pieces]
+        return [[bytes(first[:4]) + room.to_bytes(2, "little") + bytes(first[6:]), *pieces[1:]]]
 
     def _answer(self, frame: bytes, mtu: int, src: bytes, dst: bytes, now: float) -> None:
         """Tell the sender of a too big frame what fits, as if a router before its destination spoke."""
@@ -299,8 +381,8 @@ class PumpCore:
         self.counters["answered"] += 1
         decision = self._forwarder.answer(src, dst)
         if decision.inject:
-            self.injections.append(answer)
-        self._transmit(answer, decision, now)
+            self._injections.append([PLAIN_VNET, answer])
+        self._transmit(PLAIN_VNET + answer, decision, now)
 
     def _contention(self, mac: bytes) -> str:
         owners = [

@@ -1,38 +1,48 @@
-"""Receives datagrams in bursts; runs that the kernel merged (UDP_GRO) are cut apart again."""
+"""Receives datagrams in bursts, as the kernel merged them (UDP_GRO)."""
 
+import errno as e
 import socket
 from struct import Struct
+from typing import NamedTuple
 
 from plait.host import udp
 from plait.overlay.sleeve.ipc import Endpoint
 
-_BUFFER_BYTES = 1 << 16
+BUFFER_BYTES = 1 << 16
 _SIZE = Struct("=i")
 _CONTROL_BYTES = socket.CMSG_SPACE(_SIZE.size)
+_PASSING = frozenset((e.ECONNREFUSED, e.EMSGSIZE, e.EHOSTUNREACH, e.ENETUNREACH, e.EHOSTDOWN))
+"""Errors of sending that a connected socket reports when it is read; what ICMP says is read elsewhere."""
+
+
+class Burst(NamedTuple):
+    """What one call brought: `size` bytes in the buffer, datagrams of `step` bytes each, the last maybe fewer."""
+
+    source: Endpoint
+    size: int
+    step: int
 
 
 class UdpInput:
-    """The receiving half of one socket."""
+    """The receiving half of one socket. Inputs may share a buffer: a burst is used before the next is read."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, buffer: bytearray) -> None:
         self.errors = 0
         """Failures other than "nothing there"."""
+        self.socket = sock
         self._recvmsg_into = sock.recvmsg_into
-        self._view = memoryview(bytearray(_BUFFER_BYTES))
-        self._buffers = [self._view]
+        self._buffers = [memoryview(buffer)]
 
-    def read(self) -> tuple[Endpoint, list[bytes]] | None:
-        """Give what one call brings: the sender, and its datagrams in order. None if nothing waits."""
-        view = self._view
+    def read(self) -> Burst | None:
+        """Read once. None if nothing waits."""
         try:
             size, control, _, source = self._recvmsg_into(self._buffers, _CONTROL_BYTES)
         except BlockingIOError:
             return None
-        except OSError:
-            self.errors += 1
+        except OSError as error:
+            self.errors += error.errno not in _PASSING
             return None
-        step = _segment_size(control) or size
-        return source, [bytes(view[at : min(at + step, size)]) for at in range(0, size or 1, step or 1)]
+        return Burst(source, size, _segment_size(control) or size or 1)
 
 
 def _segment_size(control: list[tuple[int, int, bytes]]) -> int:

@@ -9,15 +9,20 @@ import select
 import socket
 from collections.abc import Callable
 from time import monotonic
+from typing import NamedTuple
 
 import msgspec
 
 from plait.host import udp
 from plait.overlay.sleeve import ipc
+from plait.overlay.sleeve.cutting import Cutter
+from plait.overlay.sleeve.plait1.engine import Engine
 from plait.overlay.sleeve.pump.channel import NodeChannel, NodeGone
-from plait.overlay.sleeve.pump.core import PumpCore
-from plait.overlay.sleeve.pump.input import UdpInput
+from plait.overlay.sleeve.pump.core import PumpCore, ToBridge, Work
+from plait.overlay.sleeve.pump.input import BUFFER_BYTES, UdpInput
+from plait.overlay.sleeve.pump.link import Link
 from plait.overlay.sleeve.pump.output import UdpOutput
+from plait.overlay.sleeve.pump.peer_sockets import PeerSockets
 from plait.overlay.sleeve.pump.tap_port import TapGone, TapPort
 
 SLICE = 0.0005
@@ -35,15 +40,28 @@ TAP_COMPLAINT_INTERVAL = 60.0
 """Seconds between sentences about a tap that takes no frames."""
 
 
-class Loop:
-    """One pump between a tap, two sockets and the node."""
+class Tools(NamedTuple):
+    """What moves super-frames, and a sentence about it."""
 
-    def __init__(self, name: int, tap_fd: int, plain: socket.socket, df: socket.socket, channel: socket.socket) -> None:
-        self._core = PumpCore(name)
+    engine: Engine
+    cutter: Cutter
+    sentence: str
+
+
+class Loop:
+    """One pump between a tap, the sockets and the node."""
+
+    def __init__(
+        self, name: int, port: int, tap_fd: int, sockets: udp.SleeveSockets, channel: socket.socket, tools: Tools
+    ) -> None:
         self._tap = TapPort(tap_fd)
-        self._sockets = (plain, df)
-        self._inputs = (UdpInput(plain), UdpInput(df))
-        self._output = UdpOutput(self._core, plain, df)
+        has_udp = self._tap.accept_super_frames()
+        self._core = PumpCore(name, tools.engine, tools.cutter, udp_super_frames=has_udp)
+        self._sentence = tools.sentence
+        buffer = self._buffer = bytearray(BUFFER_BYTES)
+        self._inputs = (UdpInput(sockets.plain, buffer), UdpInput(sockets.df, buffer))
+        self._peers = PeerSockets(sockets, port, buffer, self._watch, self._unwatch)
+        self._output = UdpOutput(self._core, sockets.plain, sockets.df, self._peers.get)
         self._channel = NodeChannel(channel)
         self._poll = select.epoll()
         self._now = monotonic()
@@ -51,12 +69,12 @@ class Loop:
         self._complain_at = self._now
         self._is_waiting_to_write = False
         self._tap_fd = tap_fd
-        self._handlers: dict[int, Callable[[], None]] = {
-            tap_fd: self._read_tap,
-            plain.fileno(): lambda: self._read_udp(self._inputs[0]),
-            df.fileno(): lambda: self._read_udp(self._inputs[1]),
-            channel.fileno(): self._read_node,
+        self._handlers: dict[int, Callable[[int], None]] = {
+            tap_fd: lambda _: self._read_tap(),
+            channel.fileno(): lambda _: self._read_node(),
         }
+        for source in self._inputs:
+            self._handlers[source.socket.fileno()] = lambda _, source=source: self._read_udp(source)  # type: ignore[misc]
         for fd in self._handlers:
             self._poll.register(fd, select.EPOLLIN)
 
@@ -67,7 +85,7 @@ class Loop:
         # Frames make no cycles; what errors leave behind is collected once a minute, not in the middle of a burst.
         gc.disable()
         try:
-            self._channel.send([ipc.Ready(os.getpid())])
+            self._channel.send([ipc.Ready(os.getpid(), self._sentence)])
             while True:
                 self._round()
         except NodeGone:
@@ -76,54 +94,93 @@ class Loop:
     def _round(self) -> None:
         ready = self._poll.poll(max(0.0, self._sweep_at - self._now))
         self._now = monotonic()
-        for fd, _ in ready:
-            self._handlers[fd]()
+        for fd, events in ready:
+            # A message of the node may have closed a socket that was ready too.
+            handler = self._handlers.get(fd)
+            if handler is not None:
+                handler(events)
         if self._now >= self._sweep_at:
             self._sweep()
 
+    def _watch(self, link: Link, source: UdpInput) -> None:
+        fd = source.socket.fileno()
+
+        def read(events: int) -> None:
+            if events & select.EPOLLERR:
+                self._read_errors(link, source)
+            self._read_udp(source)
+
+        self._handlers[fd] = read
+        self._poll.register(fd, select.EPOLLIN)
+
+    def _unwatch(self, source: UdpInput) -> None:
+        fd = source.socket.fileno()
+        self._poll.unregister(fd)
+        del self._handlers[fd]
+
     def _read_tap(self) -> None:
-        captured, now = self._core.captured, self._now
+        core, captured, now = self._core, self._core.captured, self._now
         until = monotonic() + SLICE
         while True:
             try:
-                frames = self._tap.read(FRAMES_PER_BURST)
+                frames, super_frame = self._tap.read(FRAMES_PER_BURST)
             except TapGone as gone:
                 self._poll.unregister(self._tap_fd)
                 self._channel.send([ipc.Complaint(_tap_gone(gone))])
                 return
-            for frame in frames:
-                captured(frame, now)
-            self._carry_out()
-            if len(frames) < FRAMES_PER_BURST or monotonic() > until:
+            for raw in frames:
+                captured(raw, now)
+            if super_frame is None:
+                self._carry_out()
+                if len(frames) < FRAMES_PER_BURST:
+                    return
+            else:
+                for work in core.drain():
+                    self._do(work)
+                for work in core.captured_super(super_frame, now):
+                    self._do(work)
+            if monotonic() > until:
+                self._carry_out()
                 return
 
     def _read_udp(self, source: UdpInput) -> None:
-        received, now = self._core.received, self._now
+        core, buffer, now = self._core, self._buffer, self._now
         until = monotonic() + SLICE
         while (burst := source.read()) is not None:
-            sender, payloads = burst
-            self._core.counters["received"] += len(payloads)
-            for payload in payloads:
-                received(payload, sender, now)
-            self._carry_out()
+            sender, size, step = burst
+            core.counters["received"] += max(-(-size // step), 1)
+            for work in core.received(buffer, size, step, sender, now):
+                self._do(work)
             if monotonic() > until:
-                return
+                break
+        self._carry_out()
+
+    def _read_errors(self, link: Link, source: UdpInput) -> None:
+        for error in udp.icmp_errors(source.socket):
+            if error.mtu is not None:
+                self._core.mtu_hint(link, error.mtu, self._now)
 
     def _read_node(self) -> None:
         self._channel.flush()
         for message in self._channel.receive(PACKETS_PER_ROUND):
-            self._core.apply(message)
+            self._core.apply(message, monotonic())
             if isinstance(message, ipc.SetConnection | ipc.RemoveConnection):
                 self._output.forget(message.peer)
+                self._peers.forget(message.peer)
             elif isinstance(message, ipc.QueryStats):
                 self._channel.send([self._stats()])
         self._carry_out()
 
+    def _do(self, work: Work) -> None:
+        if isinstance(work, ToBridge):
+            self._tap.write(work.frames)
+        else:
+            self._output.send(work, self._now)
+
     def _carry_out(self) -> None:
         core = self._core
-        if core.injections:
-            self._tap.write(core.take_injections())
-        self._output.send(core.drain(), self._now)
+        for work in core.drain():
+            self._do(work)
         if self._tap.errno and self._now >= self._complain_at:
             self._complain_at = self._now + TAP_COMPLAINT_INTERVAL
             core.messages.append(ipc.Complaint(_tap_refuses(self._tap.errno)))
@@ -142,10 +199,11 @@ class Loop:
 
     def _stats(self) -> ipc.Stats:
         stats = self._core.stats()
+        inputs = [*self._inputs, *self._peers.inputs()]
         shell = {
             "tap_refused": self._tap.refused,
-            "receive_errors": sum(source.errors for source in self._inputs),
-            "receive_buffer_full": sum(udp.receive_drops(sock) for sock in self._sockets),
+            "receive_errors": sum(source.errors for source in inputs),
+            "receive_buffer_full": sum(udp.receive_drops(source.socket) for source in inputs),
             "messages_lost": self._channel.lost,
         }
         return msgspec.structs.replace(stats, counters=stats.counters | shell)

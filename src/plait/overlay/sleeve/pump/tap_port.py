@@ -1,17 +1,17 @@
-"""The bridge's side of the pump: frames from the tap in bursts, frames into the tap one by one."""
+"""The bridge's side of the pump: frames and super-frames from the tap in bursts, frames into the tap one by one."""
 
 import errno as e
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from plait.host.tap import VNET_HEADER
+from plait.host import tap
+from plait.overlay.sleeve.plait1.engine import Buffer
+from plait.overlay.sleeve.plait1.superframe import NEEDS_CSUM, PLAIN_VNET
 
-_HEADER_BYTES = VNET_HEADER.size
+_HEADER_BYTES = tap.VNET_HEADER.size
 _BUFFER_BYTES = _HEADER_BYTES + (1 << 16) + 18
 """A frame with the largest packet, and an Ethernet header with a tag."""
-
-_NO_OFFLOAD = bytes(_HEADER_BYTES)
 
 
 class TapGone(Exception):
@@ -19,7 +19,7 @@ class TapGone(Exception):
 
 
 class TapPort:
-    """Reads and writes frames. Counts and keeps why the kernel refused frames."""
+    """Reads and writes frames behind virtio-net headers. Counts and keeps why the kernel refused frames."""
 
     def __init__(self, fd: int) -> None:
         self.refused = 0
@@ -28,28 +28,47 @@ class TapPort:
         """Of the last refusal; 0 after a frame it took."""
         self._fd = fd
         self._readinto = io.FileIO(fd, "r+", closefd=False).readinto
-        self._buffer = memoryview(bytearray(_BUFFER_BYTES))
+        self._buffer = bytearray(_BUFFER_BYTES)
+        self._view = memoryview(self._buffer)
 
-    def read(self, limit: int) -> list[bytes]:
-        """Give at most `limit` waiting frames. Raises TapGone."""
-        frames = []
-        buffer, readinto = self._buffer, self._readinto
+    def accept_super_frames(self) -> bool:
+        """Have the kernel hand over what it has not cut yet; says whether it knows super-frames of UDP too."""
         try:
-            for _ in range(limit):
-                size = readinto(buffer)
-                if size is None:
-                    break
-                frames.append(bytes(buffer[_HEADER_BYTES:size]))
+            return tap.set_offloads(self._fd, tap.SUPER_FRAMES | tap.UDP_SUPER_FRAMES)
         except OSError as error:
             raise TapGone(error.strerror) from error
-        return frames
 
-    def write(self, frames: Iterable[bytes]) -> None:
-        """Give frames to the bridge."""
-        fd, write = self._fd, os.write
-        for frame in frames:
+    def read(self, limit: int) -> tuple[list[bytes], memoryview | None]:
+        """Give at most `limit` waiting single frames, and the super-frame that came after them, valid until the next.
+
+        Raises TapGone.
+        """
+        frames: list[bytes] = []
+        buffer, view, readinto = self._buffer, self._view, self._readinto
+        try:
+            for _ in range(limit):
+                size = readinto(view)
+                if size is None:
+                    break
+                if buffer[1]:
+                    return frames, view[:size]
+                if buffer[0] > NEEDS_CSUM:  # the checksum was verified: nothing that anybody else must know
+                    frames.append(PLAIN_VNET + view[_HEADER_BYTES:size])
+                else:
+                    frames.append(bytes(view[:size]))
+        except OSError as error:
+            raise TapGone(error.strerror) from error
+        return frames, None
+
+    def write(self, frames: Iterable[Sequence[Buffer]]) -> None:
+        """Give frames to the bridge, each in pieces."""
+        fd, write, writev = self._fd, os.write, os.writev
+        for pieces in frames:
             try:
-                write(fd, _NO_OFFLOAD + frame)
+                if len(pieces) == 1:
+                    write(fd, pieces[0])
+                else:
+                    writev(fd, pieces)
             except OSError as error:
                 self.refused += 1
                 self.errno = error.errno or e.EIO

@@ -1,0 +1,274 @@
+"""One plait1 connection to a neighbour: probes, "established", the path's MTU, what the path is like.
+
+Decides when to say what; it sends nothing, reads no clock and sees no frame of a container (docs/protocol/sleeve2.md,
+section 6). Nothing is ever sent above the interface's MTU (spec: ufo-bug, section 4).
+"""
+
+import errno as e
+import os
+from math import inf
+
+from plait.overlay.pmtu import PathMtu
+from plait.overlay.sleeve.actions import (
+    Action,
+    Established,
+    Failed,
+    QueryInterfaceMtu,
+    RenewKeys,
+    SendControl,
+    SendProbe,
+    SetGeneration,
+    SetPath,
+)
+from plait.overlay.sleeve.ipc import Endpoint, ProbeAcknowledged
+from plait.overlay.sleeve.plait1.quality import PathQuality
+from plait.overlay.sleeve.plait1.wire import IP_UDP_BYTES, mtu_overhead
+from plait.overlay.sleeve.session import FAST_HEARTBEAT, HEARTBEAT_TIMEOUT, MISSED_HEARTBEATS, PASSING_ERRNOS
+
+CONTROL_GENERATION = 1
+GENERATION_BYTES = 4
+LEAST = 0
+"""Size of a probe that is to be as small as possible."""
+
+SUSPICION_INTERVAL = 5.0
+"""Seconds between two suspicions of a black hole: each costs a probe of the path's MTU."""
+
+
+class Plait1Session:
+    """The state machine. Inputs give the actions to carry out, in order; after the end all give none.
+
+    `confirm` -> probes, in the end every 0.5 s -> one is acknowledged -> established: the path's MTU is searched, a
+    probe goes out each `heartbeat_interval`. Six without an acknowledgement end the session. The neighbour's address
+    is what its probes come from.
+    """
+
+    def __init__(
+        self,
+        *,
+        connection_uid: int,
+        is_encrypted: bool,
+        remote: Endpoint | None,
+        heartbeat_interval: float,
+        first_repeat: float,
+    ) -> None:
+        """`remote`: the address dialled, None on the accepting side. Times are seconds."""
+        self.connection_uid = connection_uid
+        self.remote = remote
+        self.confirmed_since: float | None = None
+        self.established_since: float | None = None
+        self.last_acknowledged: float | None = None
+        self.last_send_error: str | None = None
+        self.ignored_controls = 0
+        self.failure: str | None = None
+        self.generation = 0
+        """Of the keys that the neighbour is to seal with."""
+        self.their_generation = 0
+        """Of the keys that we seal with, as the neighbour said."""
+        self.path = PathMtu()
+        self.quality = PathQuality()
+        self._is_encrypted = is_encrypted
+        self._overhead = mtu_overhead(is_encrypted)
+        self._heartbeat_interval = heartbeat_interval
+        self._repeat = first_repeat
+        self._is_stopped = False
+        self._interface_mtu: int | None = None
+        self._is_searching = False
+        self._told_mtu = 0
+        self._suspect_at = -inf
+        self._probe_at = self._timeout_at = inf
+
+    @property
+    def mtu(self) -> int:
+        """What fits an overlay packet."""
+        return self.path.mtu - self._overhead
+
+    @property
+    def path_mtu(self) -> int:
+        """What fits an IP packet to the neighbour."""
+        return self.path.mtu
+
+    @property
+    def mtu_source(self) -> str:
+        """Why that is so."""
+        return self.path.source
+
+    @property
+    def is_established(self) -> bool:
+        """The neighbour hears us and we hear it, and the session lives."""
+        return self.established_since is not None and self._is_live
+
+    @property
+    def state(self) -> str:
+        """Where the session stands, in words for a status line."""
+        if self.failure is not None:
+            return f"failed: {self.failure}"
+        if self._is_stopped:
+            return "stopped"
+        if self.confirmed_since is None:
+            return "waiting for the mesh connection"
+        if self.established_since is not None:
+            return "established"
+        if self.remote is None:
+            return "waiting for the peer's first UDP probe"
+        return "sending UDP probes, the peer has not answered one yet"
+
+    def confirm(self, now: float) -> list[Action]:
+        """Begin: the mesh connection is the one that stays."""
+        if self.confirmed_since is not None or self._is_over:
+            return []
+        self.confirmed_since = now
+        self._timeout_at = now + HEARTBEAT_TIMEOUT
+        return [] if self.remote is None else self._reach_out(now)
+
+    def probe_received(self, source: Endpoint, now: float) -> list[Action]:
+        """Take a probe of the neighbour: it tells where the neighbour is."""
+        if not self._is_live or source == self.remote:
+            return []
+        self.remote = source
+        if self.established_since is None:
+            return self._reach_out(now)
+        return [self._set_path(), *self._heartbeat(now), QueryInterfaceMtu(), *self._search(now)]
+
+    def probe_acknowledged(self, acked: ProbeAcknowledged, now: float) -> list[Action]:
+        """Take an acknowledgement of one of our probes."""
+        if not self._is_live:
+            return []
+        self.last_acknowledged = now
+        self.last_send_error = None
+        self._timeout_at = now + max(MISSED_HEARTBEATS * self._heartbeat_interval, FAST_HEARTBEAT)
+        self.quality.acknowledged(acked, now)
+        actions: list[Action] = []
+        if self.established_since is None:
+            self.established_since = now
+            self._probe_at = now + self._heartbeat_interval
+            actions += [Established(), *self._search(now)]
+        elif self._is_searching:
+            actions += self._follow(self.path.acknowledged(acked.size, now, acked.rtt))
+        if self.quality.is_losing_all and now >= self._suspect_at and self._is_searching:
+            self._suspect_at = now + SUSPICION_INTERVAL
+            actions += self._follow(self.path.suspect(now))
+        return actions
+
+    def interface_mtu_known(self, mtu: int | None, now: float) -> list[Action]:
+        """Take the answer to QueryInterfaceMtu; None if there is no route."""
+        if mtu is None or not self._is_live:
+            return []
+        was, self._interface_mtu = self._interface_mtu, mtu
+        if was is None:
+            return self._search(now)
+        return self._follow(self.path.ceiling_changed(mtu, now)) if self._is_searching else []
+
+    def mtu_hint(self, mtu: int, now: float) -> list[Action]:
+        """Take what an ICMP message claims of the path."""
+        return self._follow(self.path.hint(mtu, now)) if self._is_live and self._is_searching else []
+
+    def packet_too_big(self) -> list[Action]:
+        """The kernel refused a datagram (EMSGSIZE): the interface must have changed."""
+        return [QueryInterfaceMtu()] if self._is_live else []
+
+    def send_failed(self, errno: int) -> list[Action]:
+        """The kernel refused a datagram for another reason."""
+        if not self._is_live:
+            return []
+        self.last_send_error = os.strerror(errno)
+        if errno in PASSING_ERRNOS or errno == e.EMSGSIZE:
+            return []
+        return self._fail(
+            f"the kernel refuses to send UDP datagrams to the peer at {_text(self.remote)} "
+            f"({self.last_send_error}); check this host's network, the mesh connects again by itself"
+        )
+
+    def control_received(self, tag: int, payload: bytes) -> list[Action]:
+        """Take a control message of the neighbour's plait1; what means nothing is counted and ignored."""
+        if not self._is_live:
+            return []
+        if tag == CONTROL_GENERATION and len(payload) == GENERATION_BYTES and self._is_encrypted:
+            self.their_generation = int.from_bytes(payload, "big")
+            return [SetGeneration(self.their_generation)]
+        self.ignored_controls += 1
+        return []
+
+    def pump_died(self, now: float) -> list[Action]:
+        """Our replay window died with the pump: have the neighbour seal with keys that nothing old fits."""
+        if not self._is_live or not self._is_encrypted:
+            return []
+        self.generation += 1
+        control = SendControl(CONTROL_GENERATION, self.generation.to_bytes(GENERATION_BYTES, "big"))
+        path = [] if self.remote is None else [self._set_path()]
+        return [RenewKeys(), SetGeneration(self.their_generation), *path, control, *self._heartbeat(now)]
+
+    def handle_timer(self, now: float) -> list[Action]:
+        """Do what is due; call when `next_deadline` has come, later does no harm."""
+        if not self._is_live:
+            return []
+        if now >= self._timeout_at:
+            return self._fail(self._silence(now))
+        actions: list[Action] = []
+        if now >= self._probe_at:
+            actions += self._heartbeat(now)
+        search_at = self.path.next_deadline() if self._is_searching else None
+        if search_at is not None and now >= search_at:
+            actions += self._follow(self.path.handle_timer(now))
+        return actions
+
+    def next_deadline(self) -> float | None:
+        """When `handle_timer` wants to be called; None while nothing is due."""
+        search_at = self.path.next_deadline() if self._is_searching else None
+        deadline = min(self._probe_at, self._timeout_at, inf if search_at is None else search_at)
+        return None if deadline == inf or not self._is_live else deadline
+
+    def stop(self) -> None:
+        """End without a failure: the mesh connection was closed."""
+        self._is_stopped = True
+
+    @property
+    def _is_over(self) -> bool:
+        return self._is_stopped or self.failure is not None
+
+    @property
+    def _is_live(self) -> bool:
+        return self.confirmed_since is not None and not self._is_over
+
+    def _reach_out(self, now: float) -> list[Action]:
+        return [self._set_path(), *self._heartbeat(now), QueryInterfaceMtu()]
+
+    def _heartbeat(self, now: float) -> list[Action]:
+        if self.remote is None:
+            return []
+        self._probe_at = now + (self._repeat if self.established_since is None else self._heartbeat_interval)
+        self._repeat = min(self._repeat * 2, FAST_HEARTBEAT)
+        self.quality.asked()
+        return [SendProbe(LEAST)]
+
+    def _search(self, now: float) -> list[Action]:
+        """Search the path's MTU from the start, as soon as the path works and its first hop is known."""
+        if self.established_since is None or self._interface_mtu is None:
+            return []
+        self._is_searching = True
+        return self._follow(self.path.start(self._interface_mtu, now))
+
+    def _follow(self, sizes: list[int]) -> list[Action]:
+        """Use what the search found, and send what it asks for."""
+        actions: list[Action] = [] if self.path.mtu == self._told_mtu else [self._set_path()]
+        return actions + [SendProbe(size) for size in sizes]
+
+    def _set_path(self) -> SetPath:
+        self._told_mtu = self.path.mtu
+        return SetPath(self.remote, self.mtu, self.path.mtu - IP_UDP_BYTES, stack_frag=False)
+
+    def _fail(self, reason: str) -> list[Action]:
+        self.failure = reason
+        return [Failed(reason)]
+
+    def _silence(self, now: float) -> str:
+        since = self.confirmed_since if self.last_acknowledged is None else self.last_acknowledged
+        seconds = now - (now if since is None else since)
+        refusal = f"; the kernel refused to send: {self.last_send_error}" if self.last_send_error else ""
+        return (
+            f"no UDP probe was answered by the peer at {_text(self.remote)} for {seconds:.0f} s{refusal}; "
+            "let UDP between the two hosts through, both ways"
+        )
+
+
+def _text(remote: Endpoint | None) -> str:
+    return "an unknown address" if remote is None else f"{remote[0]}:{remote[1]}"
