@@ -6,7 +6,7 @@ _FOLDS = tuple((bits, (1 << bits) - 1) for bits in (6144, 3072, 1536))
 _LARGE = 256
 
 
-def word_sum(data: bytes | memoryview) -> int:
+def word_sum(data: bytes | bytearray | memoryview) -> int:
     """Give the sum modulo 0xffff of the big-endian 16-bit words of `data`, padded with a zero byte if odd."""
     total = int.from_bytes(data, "big")
     if len(data) & 1:
