@@ -291,6 +291,7 @@ class OverlayManager:
                 overlay=live.overlay,
                 cipher=agreed_cipher(link.extra.get(CIPHER_FEATURE)),
                 generation=session.generation if isinstance(session, Plait1Session) else 0,
+                is_paced=HEARTBEAT_FEATURE not in link.extra,
             )
         )
 

@@ -51,7 +51,7 @@ class PumpHost:
     def captured_raw(self, raw: bytes, now: float = 0.0) -> None:
         """A frame or super-frame as the tap gives it."""
         if raw[1]:
-            self._do(self.core.drain())
+            self._do(self.core.drain(now))
             self._do(self.core.captured_super(memoryview(raw), now))
         else:
             self.core.captured(raw, now)
@@ -67,15 +67,15 @@ class PumpHost:
         data += b"\xee" * 100  # what an earlier call left in the buffer
         self._do(self.core.received(data, size, len(payloads[0]), source, now))
 
-    def drain(self) -> list[Sent]:
+    def drain(self, now: float = 0.0) -> list[Sent]:
         """Everything that is to be sent, once."""
-        self._do(self.core.drain())
+        self._do(self.core.drain(now))
         sent, self.sent = self.sent, []
         return sent
 
-    def take_raw(self) -> list[bytes]:
+    def take_raw(self, now: float = 0.0) -> list[bytes]:
         """Frames for the bridge behind virtio-net headers, once."""
-        self._do(self.core.drain())
+        self._do(self.core.drain(now))
         injected, self.injected = self.injected, []
         return injected
 
@@ -120,7 +120,7 @@ def carry(
     sender: PumpHost, receivers: Mapping[PeerName, PumpHost], now: float = 0.0, *, merged: bool = False
 ) -> list[Sent]:
     """Bring what a host sends to the hosts it is for. `merged`: datagrams of a super-frame come in one call."""
-    sent = sender.drain()
+    sent = sender.drain(now)
     for each in sent:
         receiver = receivers[PeerName(each.peer)]
         if merged and each.is_super:

@@ -19,6 +19,7 @@ class SetConnection(_Message, frozen=True):
     `first_sequence` is where the counters of an encrypted connection start: the node never hands out a number
     twice under one key, whatever becomes of a pump. `overlay` names the format of datagrams: "sleeve" or "plait1";
     `cipher` (keys.Cipher) and `generation` (of the keys that the peer seals with) count for plait1 only.
+    `is_paced`: the peer is Weave, whose socket overflows when much comes at once.
     """
 
     peer: int
@@ -30,6 +31,7 @@ class SetConnection(_Message, frozen=True):
     overlay: str = "sleeve"
     cipher: int = 1
     generation: int = 0
+    is_paced: bool = False
 
 
 class SetGeneration(_Message, frozen=True):

@@ -200,7 +200,7 @@ class _Opener:
         return True
 
     def add_full(self, view: memoryview, indices_at: range, end: int) -> None:
-        """Take all datagrams of a clear run of full slices at once; the last may be shorter, if it is marked as last."""
+        """Take all datagrams of a clear run of full slices at once; the last may be shorter, if it says that it is."""
         size = self._slice
         *full_at, last_at = indices_at
         self._pieces = [view[at : at + size] for at in [at + 1 for at in full_at]]

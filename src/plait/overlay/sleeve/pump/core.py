@@ -155,13 +155,24 @@ class PumpCore:
         for reason, count in link.reject_counts().items():
             self._reject(link, reason, count)
 
-    def drain(self) -> Iterator[Work]:
-        """Give what waits to be sent or injected, and forget it."""
+    @property
+    def is_held_back(self) -> bool:
+        """Datagrams wait for their time: call `drain` again in a millisecond."""
+        return bool(self._touched)
+
+    def drain(self, now: float) -> Iterator[Work]:
+        """Give what may be sent or injected now, and forget it."""
         ready, self._ready = self._ready, []
         yield from ready
         touched, self._touched = self._touched, {}
         for link in touched:
-            yield from link.flush()
+            yield from link.flush(now)
+            if link.is_held_back:
+                self._touched[link] = None
+            dropped = link.take_dropped()
+            if dropped:
+                self.counters["queue_full"] += dropped
+                link.counters["tx_dropped"] += dropped
         if self._injections:
             injections, self._injections = self._injections, []
             self.counters["injected"] += len(injections)
@@ -294,7 +305,7 @@ class PumpCore:
     def _relay(self, pieces: list[Buffer], decision: Decision, now: float) -> Iterator[Work]:
         raw = b"".join(pieces)
         if raw[1]:
-            yield from self.drain()
+            yield from self.drain(now)
             yield from self._transmit_super(memoryview(raw), decision, now)
         else:
             self._transmit(raw, decision, now)
@@ -325,11 +336,13 @@ class PumpCore:
             if link is None:
                 self.counters["no_link"] += 1
                 continue
-            result = link.add_super(raw, where, src, dst)
+            result = link.add_super(raw, where, src, dst, now)
             if isinstance(result, Verdict):
                 self._refuse(link, result, bytes(raw), src, dst, now)
             else:
                 yield from result
+                if link.is_held_back:
+                    self._touched[link] = None
 
     def _refuse(self, link: Link, verdict: Verdict, raw: bytes, src: bytes, dst: bytes, now: float) -> None:
         link.counters["tx_dropped"] += 1

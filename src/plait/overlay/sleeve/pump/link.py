@@ -126,12 +126,23 @@ class Link(ABC):
         """Take a single frame with its virtio-net header for the next `flush`."""
 
     @abstractmethod
-    def add_super(self, raw: memoryview, where: Layout, src: bytes, dst: bytes) -> "Iterator[Outgoing] | Verdict":
+    def add_super(
+        self, raw: memoryview, where: Layout, src: bytes, dst: bytes, now: float
+    ) -> "Iterator[Outgoing] | Verdict":
         """Take a super-frame: what it becomes is sent at once, so `flush` before. Or say why it cannot be taken."""
 
     @abstractmethod
-    def flush(self) -> Iterator[Outgoing]:
-        """Give what waits, and forget it."""
+    def flush(self, now: float) -> Iterator[Outgoing]:
+        """Give what may leave now, and forget it."""
+
+    def take_dropped(self) -> int:
+        """Give how many datagrams found no room since the last call."""
+        return 0
+
+    @property
+    def is_held_back(self) -> bool:
+        """More waits for a later `flush`."""
+        return False
 
     @abstractmethod
     def receive(self, data: bytearray, size: int, step: int, source: ipc.Endpoint, now: float) -> Iterator[Received]:

@@ -22,6 +22,7 @@ from plait.overlay.sleeve.pump.core import PumpCore, ToBridge, Work
 from plait.overlay.sleeve.pump.input import BUFFER_BYTES, UdpInput
 from plait.overlay.sleeve.pump.link import Link
 from plait.overlay.sleeve.pump.output import UdpOutput
+from plait.overlay.sleeve.pump.pacing import INTERVAL as PACING_INTERVAL
 from plait.overlay.sleeve.pump.peer_sockets import PeerSockets
 from plait.overlay.sleeve.pump.tap_port import TapGone, TapPort
 
@@ -92,13 +93,16 @@ class Loop:
             return
 
     def _round(self) -> None:
-        ready = self._poll.poll(max(0.0, self._sweep_at - self._now))
+        patience = max(0.0, self._sweep_at - self._now)
+        ready = self._poll.poll(min(patience, PACING_INTERVAL) if self._core.is_held_back else patience)
         self._now = monotonic()
         for fd, events in ready:
             # A message of the node may have closed a socket that was ready too.
             handler = self._handlers.get(fd)
             if handler is not None:
                 handler(events)
+        if self._core.is_held_back:
+            self._carry_out()
         if self._now >= self._sweep_at:
             self._sweep()
 
@@ -135,7 +139,7 @@ class Loop:
                 if len(frames) < FRAMES_PER_BURST:
                     return
             else:
-                for work in core.drain():
+                for work in core.drain(self._now):
                     self._do(work)
                 for work in core.captured_super(super_frame, now):
                     self._do(work)
@@ -179,7 +183,7 @@ class Loop:
 
     def _carry_out(self) -> None:
         core = self._core
-        for work in core.drain():
+        for work in core.drain(self._now):
             self._do(work)
         if self._tap.errno and self._now >= self._complain_at:
             self._complain_at = self._now + TAP_COMPLAINT_INTERVAL

@@ -87,7 +87,9 @@ class Plait1Link(Link):
         self.counters["tx_frames"] += 1
         return Verdict.TAKEN
 
-    def add_super(self, raw: memoryview, where: Layout, src: bytes, dst: bytes) -> Iterator[Outgoing] | Verdict:
+    def add_super(
+        self, raw: memoryview, where: Layout, src: bytes, dst: bytes, now: float
+    ) -> Iterator[Outgoing] | Verdict:
         """See Link."""
         if self.path.remote is None:
             return Verdict.NO_ADDRESS
@@ -100,9 +102,9 @@ class Plait1Link(Link):
             verdict = self.add(PLAIN_VNET + frame, src, dst, False)
             if verdict is not Verdict.TAKEN:
                 return verdict
-        return self.flush()
+        return self.flush(now)
 
-    def flush(self) -> Iterator[Outgoing]:
+    def flush(self, now: float) -> Iterator[Outgoing]:
         """See Link."""
         self._close()
         if self._payloads:

@@ -1,6 +1,7 @@
 """A neighbour reached in Weave's format: single frames with finished checksums, two counters of sequences."""
 
 from collections.abc import Iterator
+from itertools import groupby
 
 from plait.mesh.name import NAME_BYTES
 from plait.overlay.ethernet import HEADER_BYTES, SPECIAL_PREFIX
@@ -13,6 +14,7 @@ from plait.overlay.sleeve.plait1.engine import Buffer
 from plait.overlay.sleeve.plait1.superframe import Layout
 from plait.overlay.sleeve.plait1.wire import VNET_BYTES
 from plait.overlay.sleeve.pump.link import Injection, Link, Outgoing, Payloads, Received, Socket, Special, Verdict
+from plait.overlay.sleeve.pump.pacing import Pacer
 from plait.overlay.sleeve.sender import Batcher, Path, Way, choose_way
 
 _REJECTION_COUNTERS = {
@@ -40,6 +42,7 @@ class WeaveLink(Link):
             None if key is None else Sealer(us, key, is_outbound=outbound, first_sequence=wanted.first_sequence)
         )
         self._rejected: dict[str, int] = {}
+        self._pacer = Pacer() if wanted.is_paced else None
         self._df = Batcher(us, self._sealer, df=True, max_payload=self.path.max_payload)
         self._plain = Batcher(us, self._sealer, df=False, max_payload=self.path.max_payload)
 
@@ -52,24 +55,40 @@ class WeaveLink(Link):
         """See Link."""
         return self._add_frame(self._cutter.finish_checksum(raw), src, dst, is_broadcast)
 
-    def add_super(self, raw: memoryview, where: Layout, src: bytes, dst: bytes) -> Iterator[Outgoing] | Verdict:
+    def add_super(
+        self, raw: memoryview, where: Layout, src: bytes, dst: bytes, now: float
+    ) -> Iterator[Outgoing] | Verdict:
         """See Link."""
         headers = where.payload - VNET_BYTES - HEADER_BYTES
         room = self.path.mtu - headers
         if self.path.remote is None:
             return Verdict.NO_ADDRESS
-        for frame in self._cutter.cut(raw, where, room if where.is_tcp and room > 0 else None):
+        frames = self._cutter.cut(raw, where, room if where.is_tcp and room > 0 else None)
+        if not frames:
+            return Verdict.UNFIT
+        for frame in frames:
             verdict = self._add_frame(frame, src, dst, False)
             if verdict is not Verdict.TAKEN:
                 return verdict
-        return self.flush()
+        return self.flush(now)
 
-    def flush(self) -> Iterator[Outgoing]:
+    def flush(self, now: float) -> Iterator[Outgoing]:
         """See Link."""
+        pacer = self._pacer
         for socket, batcher in ((Socket.DF, self._df), (Socket.PLAIN, self._plain)):
             payloads = batcher.flush()
-            if payloads:
+            if payloads and pacer is None:
                 yield Payloads(self, socket, payloads)
+            elif payloads and pacer is not None:
+                pacer.put(socket, payloads)
+        if pacer is not None:
+            for socket, paced in groupby(pacer.take(now), key=lambda each: each.socket):
+                yield Payloads(self, socket, [each.payload for each in paced])
+
+    @property
+    def is_held_back(self) -> bool:
+        """See Link."""
+        return self._pacer is not None and self._pacer.is_waiting
 
     def receive(self, data: bytearray, size: int, step: int, source: ipc.Endpoint, now: float) -> Iterator[Received]:
         """See Link."""
@@ -110,6 +129,13 @@ class WeaveLink(Link):
         """See Link."""
         rejected, self._rejected = self._rejected, {}
         return rejected
+
+    def take_dropped(self) -> int:
+        """See Link."""
+        if self._pacer is None:
+            return 0
+        dropped, self._pacer.dropped = self._pacer.dropped, 0
+        return dropped
 
     def special(self, length: int, uid: int | None, df: bool) -> Payloads:
         """Give a special frame. Raises ValueError for a length no frame can have."""
