@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit.overlay.tcp_packets import ACK, CWR, ECE, FIN, PSH, SYN, TCP, UDP, Packet
 
 from plait.overlay.sleeve.cutting import Cutter, PythonCutter
 from plait.overlay.sleeve.plait1.superframe import Layout, layout
+from unit.overlay.tcp_packets import ACK, CWR, ECE, FIN, PSH, SYN, TCP, UDP, Packet
 
 CUTTERS: list[Cutter] = [PythonCutter()]
 PLAIN = bytes(10)
