@@ -220,7 +220,7 @@ def test_a_new_connection_forgets_keys_and_path_of_the_old() -> None:
 def test_refusals_of_the_kernel() -> None:
     a = core_of(A)
     a.apply(ipc.SendSpecial(B, HEARTBEAT_LENGTH, 7, df=True))
-    (with_df,) = a.core.drain()
+    (with_df,) = a.core.drain(0.0)
     assert isinstance(with_df, Payloads)
     assert with_df.socket is Socket.DF
     plain = with_df._replace(socket=Socket.PLAIN)

@@ -289,7 +289,8 @@ class PumpCore:
         last_head, decision = b"", None
         for pieces in frames:
             head = bytes(pieces[0][VNET_BYTES:_HEAD_END])
-            if decision is None or head != last_head:
+            # Each frame that is dropped is to be counted.
+            if decision is None or head != last_head or not (decision.inject or decision.copies):
                 decision, last_head = decide(hop, src, dst, head, now), head
             if decision.inject:
                 if len(pieces) == 1 and len(pieces[0]) - VNET_BYTES <= self._max_injected:
@@ -322,9 +323,7 @@ class PumpCore:
                 self._touched[link] = None
             else:
                 self._refuse(link, verdict, raw, src, dst, now)
-            if link.fragmented:
-                self.counters["fragmented"] += link.fragmented
-                link.fragmented = 0
+            self._count_fragmented(link)
 
     def _transmit_super(self, raw: memoryview, decision: Decision, now: float) -> Iterator[Work]:
         where = layout(raw)
@@ -343,18 +342,23 @@ class PumpCore:
                 yield from result
                 if link.is_held_back:
                     self._touched[link] = None
+            self._count_fragmented(link)
+
+    def _count_fragmented(self, link: Link) -> None:
+        self.counters["fragmented"] += link.fragmented
+        link.fragmented = 0
 
     def _refuse(self, link: Link, verdict: Verdict, raw: bytes, src: bytes, dst: bytes, now: float) -> None:
         link.counters["tx_dropped"] += 1
         if verdict is Verdict.TOO_BIG:
-            self._answer(raw[VNET_BYTES:], link.path.mtu, src, dst, now)
+            self._answer(raw[VNET_BYTES:], link.mtu(src, dst), src, dst, now)
         else:
             self.counters[verdict.value] += 1
 
     def _fit(self, pieces: list[Buffer], ready: list[list[Buffer]], src: bytes, dst: bytes, now: float) -> None:
         """Make a frame of another host fit this host's overlay MTU, or tell its sender that it does not."""
         if pieces[0][1]:
-            ready += self._fit_super(pieces)
+            self._fit_super(pieces, ready, src, dst, now)
             return
         frame = self._cutter.finish_checksum(b"".join(pieces))
         if len(frame) <= self._max_injected:
@@ -370,20 +374,19 @@ class PumpCore:
             self.counters["too_big_here"] += 1
             self._answer(frame, self._local_mtu, src, dst, now)
 
-    def _fit_super(self, pieces: list[Buffer]) -> list[list[Buffer]]:
-        """Give a super-frame as this host can take it: TCP can be cut finer, UDP is cut where the kernel cannot."""
+    def _fit_super(self, pieces: list[Buffer], ready: list[list[Buffer]], src: bytes, dst: bytes, now: float) -> None:
+        """The same for a super-frame: TCP can be cut finer, UDP is cut where kernel or bridge cannot take it."""
         first = pieces[0]
         where = layout(bytes(first[:_LONGEST_HEAD]) + b"\x00")
-        if where is None:
-            return [pieces]
-        if not where.is_tcp:
-            if self._has_udp_super_frames:
-                return [pieces]
-            return [[PLAIN_VNET, frame] for frame in self._cutter.cut(b"".join(pieces), where)]
-        room = self._max_injected + VNET_BYTES - where.payload
-        if where.gso_size <= room or room <= 0:
-            return [pieces]
-        return [[bytes(first[:4]) + room.to_bytes(2, "little") + bytes(first[6:]), *pieces[1:]]]
+        room = 0 if where is None else self._max_injected + VNET_BYTES - where.payload
+        if where is None or (where.gso_size <= room and (where.is_tcp or self._has_udp_super_frames)):
+            ready.append(pieces)
+        elif where.is_tcp:
+            finer = room.to_bytes(2, "little") if room > 0 else bytes(first[4:6])
+            ready.append([bytes(first[:4]) + finer + bytes(first[6:]), *pieces[1:]])
+        else:
+            for frame in self._cutter.cut(b"".join(pieces), where):
+                self._fit([PLAIN_VNET + frame], ready, src, dst, now)
 
     def _answer(self, frame: bytes, mtu: int, src: bytes, dst: bytes, now: float) -> None:
         """Tell the sender of a too big frame what fits, as if a router before its destination spoke."""

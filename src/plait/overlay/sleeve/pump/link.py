@@ -121,6 +121,10 @@ class Link(ABC):
         """Use another path for frames from now on."""
         self.path = path
 
+    def mtu(self, src: bytes, dst: bytes) -> int:
+        """Give what fits an overlay packet from one peer to another."""
+        return self.path.mtu
+
     @abstractmethod
     def add(self, raw: bytes, src: bytes, dst: bytes, is_broadcast: bool) -> Verdict:
         """Take a single frame with its virtio-net header for the next `flush`."""

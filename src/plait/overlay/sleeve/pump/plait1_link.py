@@ -63,6 +63,10 @@ class Plait1Link(Link):
         self._relay_path = Path(path.remote, path.mtu - RELAY_BYTES, path.max_payload, False)
         self._close()
 
+    def mtu(self, src: bytes, dst: bytes) -> int:
+        """See Link."""
+        return self.path.mtu if src == self.us and dst == self.name else self._relay_path.mtu
+
     def set_generation(self, generation: int) -> None:
         """Seal with keys of this generation, as the neighbour asked for."""
         schedule = self._schedule(self._wanted.outbound, generation)
@@ -214,10 +218,11 @@ class Plait1Link(Link):
         yield ProbeSeen()
 
     def _acknowledged(self, ack: wire.Ack, now: float) -> Iterator[Received]:
-        size, sent_at, sent = self._outstanding.pop(ack.sequence, (0, 0.0, 0))
+        size, sent_at, sent = self._outstanding.get(ack.sequence, (0, 0.0, 0))
         if ack.uid != self._wanted.uid or size == 0 or ack.size != size:
             self._opener.rejected.malformed += 1
             return
+        del self._outstanding[ack.sequence]
         counters = self.counters
         yield Acknowledged(
             ipc.ProbeAcknowledged(
