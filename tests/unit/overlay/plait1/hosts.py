@@ -45,13 +45,19 @@ class Row:
             self.set_path_mtu(one, other, overlay, mtu)
         self.seen: list[Sent] = []
 
-    def connect(self, one: PeerName, other: PeerName, overlay: str, *, generation: int = 0, first: int = 0) -> None:
+    def connect(self, one: PeerName, other: PeerName, overlay: str) -> None:
+        for name, peer in ((one, other), (other, one)):
+            self.hosts[name].apply(self._connection(name, peer, overlay, 0))
+
+    def connect_sender(self, name: PeerName, peer: PeerName, first_sequence: int) -> None:
+        """As with a new pump, or one that counted much."""
+        self.hosts[name].apply(self._connection(name, peer, PLAIT1, first_sequence))
+        self.hosts[name].apply(ipc.SetPath(peer, ADDRESSES[peer], 1396, 1472, False))
+
+    def _connection(self, name: PeerName, peer: PeerName, overlay: str, first_sequence: int) -> ipc.SetConnection:
         key = None if self.cipher is None else KEY
         cipher = self.cipher or Cipher.AES_256_GCM
-        for name, peer in ((one, other), (other, one)):
-            self.hosts[name].apply(
-                ipc.SetConnection(peer, ADDRESSES[name][0], key, name < peer, first, UID, overlay, cipher, generation)
-            )
+        return ipc.SetConnection(peer, ADDRESSES[name][0], key, name < peer, first_sequence, UID, overlay, cipher, 0)
 
     def set_path_mtu(self, one: PeerName, other: PeerName, overlay: str, mtu: int) -> None:
         overhead = _OVERHEAD[overlay, self.cipher is not None]
