@@ -13,14 +13,15 @@ import pytest
 
 from plait.host import tap
 from plait.host.netlink import Netlink
-from plait.overlay.sleeve.cutting import Cutter, PythonCutter
+from plait.overlay.sleeve.cutting import Cutter
 from plait.overlay.sleeve.plait1.superframe import layout
 from plait.testing.lab import Host, Lab
 from plait.testing.lab.fixtures import lab
+from unit.overlay.cutters import cutters
 
 __all__ = ["lab"]
 
-CUTTERS: list[Cutter] = [PythonCutter()]
+CUTTERS = cutters()
 TAP = "tap0"
 MTU = 1410
 STREAM_BYTES = 4_000_000

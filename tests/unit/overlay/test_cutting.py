@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from plait.overlay.sleeve.cutting import Cutter, PythonCutter
 from plait.overlay.sleeve.plait1.superframe import Layout, layout
+from unit.overlay.cutters import cutters
 from unit.overlay.tcp_packets import ACK, CWR, ECE, FIN, PSH, SYN, TCP, UDP, Packet
 
-CUTTERS: list[Cutter] = [PythonCutter()]
+CUTTERS = cutters()
 PLAIN = bytes(10)
 TIMESTAMPS = bytes.fromhex("0101080a0102030405060708")
 
@@ -286,3 +287,70 @@ def test_arbitrary_frames_pass_unchanged(cutter: Cutter, frames: list[bytes], cu
     frames += [SECOND.frame()[:cut] for cut in cuts]
     frames += [SECOND.frame()[:12] + frame for frame in frames]
     assert cutter.coalesce(frames) == [PLAIN + frame for frame in frames]
+
+
+def test_the_reference_joins_only_if_asked(cutter: Cutter) -> None:
+    frames = [FIRST.frame(), SECOND.frame()]
+    assert len(cutter.coalesce(frames)) == 1
+    assert PythonCutter().coalesce(frames) == [PLAIN + frame for frame in frames]
+
+
+def test_headers_longer_than_any(cutter: Cutter) -> None:
+    """Six hundred bytes of IPv6 options, as a hop-by-hop header: their bytes are neither read nor changed."""
+    plain, extra = Packet(b"x" * 100, is_ipv6=True), bytes([6, 74]) + bytes(598)
+    raw = bytearray(plain.super_frame(60))
+    raw[6:8] = (54 + len(extra)).to_bytes(2, "little")
+    raw[28:30] = (120 + len(extra)).to_bytes(2, "big")
+    raw[64:64] = extra
+    first, second = cutter.cut(bytes(raw), where_of(bytes(raw)))
+    assert (len(first), len(second)) == (54 + 600 + 20 + 60, 54 + 600 + 20 + 40)
+    for frame, part in zip((first, second), expected_frames(plain, 60), strict=True):
+        assert frame[:18] + part[18:20] + frame[20:54] + frame[654:] == part
+
+
+def test_a_large_burst(cutter: Cutter) -> None:
+    parts = [part for port in range(40) for part in stream(Packet(os.urandom(20_000), ports=(port, 1)), 1400)]
+    assert [len(raw) - 64 for raw in joined(cutter, parts)] == [20_000] * 40
+    assert cutter.coalesce([]) == []
+
+
+def spoiled(chance: random.Random) -> list[bytes]:
+    """Frames of some streams between each other, here and there with another header, a wrong bit, or cut off."""
+    frames = []
+    for _ in range(chance.randint(1, 4)):
+        packet = Packet(
+            chance.randbytes(chance.randint(1, 400)),
+            is_ipv6=chance.random() < 0.4,
+            sequence=chance.getrandbits(32),
+            flags=chance.choice([ACK, ACK | PSH, ACK | FIN, ACK | ECE, chance.getrandbits(8)]),
+            df=chance.random() < 0.6,
+            ports=(chance.randint(0, 1), 1),
+        )
+        for part in stream(packet, chance.randint(20, 200)):
+            changes = ({"window": 9}, {"ttl": 3}, {"flags": chance.getrandbits(8)}, {"payload": part.payload[:-1]})
+            frame = replace(part, **chance.choice(changes)).frame() if chance.random() < 0.2 else part.frame()
+            if chance.random() < 0.1:
+                frame = flipped(frame, chance)[: chance.choice([len(frame), chance.randrange(len(frame))])]
+            frames.append(frame)
+    return frames[::2] + frames[1::2] if chance.random() < 0.2 else frames
+
+
+def flipped(data: bytes, chance: random.Random) -> bytes:
+    bit = chance.randrange(8 * len(data))
+    return (int.from_bytes(data, "big") ^ 1 << bit).to_bytes(len(data), "big")
+
+
+def test_all_cutters_agree_on_what_is_spoiled(cutter: Cutter) -> None:
+    chance, reference = random.Random(5), PythonCutter(joins=True)
+    super_frames = 0
+    for _ in range(200):
+        out = cutter.coalesce(frames := spoiled(chance))
+        assert out == reference.coalesce(frames)
+        for raw in out:
+            if not raw[1]:
+                continue
+            super_frames += 1
+            changed = flipped(flipped(raw, chance), chance)
+            if where := layout(changed):
+                assert cutter.cut(changed, where) == reference.cut(changed, where)
+    assert super_frames > 100

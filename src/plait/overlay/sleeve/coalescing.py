@@ -116,7 +116,7 @@ class _Run:
             _U16.pack_into(head, _IP + 10, -word_sum(head[_IP:l4]) % 0xFFFF)
             addresses = head[_IP + 12 : l4]
         head[l4 + 13] = self._flags
-        _U16.pack_into(head, l4 + _CHECKSUM, (word_sum(addresses) + _TCP + length - (l4 - _IP)) % 0xFFFF)
+        _U16.pack_into(head, l4 + _CHECKSUM, (word_sum(addresses) + _TCP + length - (l4 - _IP)) % 0xFFFF or 0xFFFF)
         vnet = VNET.pack(NEEDS_CSUM, GSO_TCPV6 if is_ipv6 else GSO_TCPV4, payload, self._size, l4, _CHECKSUM)
         self._payloads[0] = frame[payload:]
         return b"".join((vnet, head, *self._payloads))
