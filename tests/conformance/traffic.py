@@ -9,6 +9,7 @@ from ipaddress import ip_interface
 from typing import Literal
 
 from conformance.member import address, address6
+from plait.host.netlink import Netlink
 from plait.testing.lab import Container, wait_until
 
 Version = Literal[4, 6]
@@ -63,6 +64,14 @@ def known_path_mtu(source: Container, target: Container, version: Version = 4) -
         if version == 6:
             return sock.getsockopt(socket.IPPROTO_IPV6, _IPV6_MTU)
         return sock.getsockopt(socket.IPPROTO_IP, _IP_MTU)
+
+
+def interface_mtu(container: Container) -> int:
+    """The MTU of its end."""
+    with Netlink(container.path) as netlink:
+        link = netlink.link("ethwe")
+    assert link is not None
+    return link.mtu
 
 
 def copies(source: Container, targets: Sequence[Container], group: str) -> list[int]:

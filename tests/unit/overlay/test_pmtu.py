@@ -168,7 +168,7 @@ def test_without_loss_the_result_is_at_most_seven_bytes_low(icmp: bool, ceiling:
     path = Path(passes, icmp=icmp, rtt=rtt)
     path.start(ceiling)
     assert passes - RESOLUTION < path.settle() <= passes
-    assert len(path.sent) <= 70
+    assert len(path.sent) <= 90  # a slow answer comes after its size was sent again
     assert sum(path.sizes) <= 60 * ceiling
     assert not path.search.black_holes
 

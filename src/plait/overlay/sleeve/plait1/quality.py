@@ -11,8 +11,6 @@ WINDOW = 10.0
 ENOUGH_DATAGRAMS = 100
 """So many data datagrams in the window make a measure of loss; below, only the probes themselves are counted."""
 
-BLACK_HOLE_DATAGRAMS = 20
-BLACK_HOLE_SECONDS = 0.5
 SMOOTHING = 1 / 8
 """Of the round-trip time (RFC 6298, alpha) and, twice that, its variation (beta)."""
 
@@ -26,8 +24,8 @@ class PathQuality:
     def __init__(self) -> None:
         self.rtt: float | None = None
         self.rtt_variation = 0.0
-        self.is_losing_all = False
-        """Data vanishes while probes pass: maybe what is large does not fit the path any more."""
+        self.is_losing = False
+        """Data vanished since the last probe, which passed: maybe what is large does not fit the path any more."""
         self._samples: deque[tuple[float, ProbeAcknowledged]] = deque(maxlen=MAX_SAMPLES)
         self._probes: deque[bool] = deque(maxlen=PROBES_REMEMBERED)
         self._is_waiting = False
@@ -52,9 +50,8 @@ class PathQuality:
         samples.append((now, acked))
         while len(samples) > 2 and samples[1][0] <= now - WINDOW:
             samples.popleft()
-        if before is not None and now - before[0] >= BLACK_HOLE_SECONDS:
-            sent, received = acked.sent - before[1].sent, acked.received - before[1].received
-            self.is_losing_all = sent >= BLACK_HOLE_DATAGRAMS and received * 10 < sent
+        if before is not None:
+            self.is_losing = acked.sent - before[1].sent > acked.received - before[1].received
 
     @property
     def loss(self) -> float | None:

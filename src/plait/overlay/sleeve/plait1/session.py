@@ -144,7 +144,7 @@ class Plait1Session:
             actions += [Established(), *self._search(now)]
         elif self._is_searching:
             actions += self._follow(self.path.acknowledged(acked.size, now, acked.rtt))
-        if self.quality.is_losing_all and now >= self._suspect_at and self._is_searching:
+        if self.quality.is_losing and now >= self._suspect_at and self._is_searching:
             self._suspect_at = now + SUSPICION_INTERVAL
             actions += self._follow(self.path.suspect(now))
         return actions

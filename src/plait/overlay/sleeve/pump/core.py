@@ -351,7 +351,8 @@ class PumpCore:
     def _refuse(self, link: Link, verdict: Verdict, raw: bytes, src: bytes, dst: bytes, now: float) -> None:
         link.counters["tx_dropped"] += 1
         if verdict is Verdict.TOO_BIG:
-            self._answer(raw[VNET_BYTES:], link.mtu(src, dst), src, dst, now)
+            # What a bridge with connection tracking puts together it must be able to send again in its own MTU.
+            self._answer(raw[VNET_BYTES:], min(link.mtu(src, dst), self._local_mtu), src, dst, now)
         else:
             self.counters[verdict.value] += 1
 
