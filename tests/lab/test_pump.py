@@ -167,8 +167,11 @@ def test_a_smaller_path_is_told_to_containers(pair: list[Site]) -> None:
             for one, other in ((a, b), (b, a)):
                 one.pump.set_path(other.name, (other.host.ip, PORT), 1300, 1334, True)
                 await one.stats()
+            # Streams that the kernel has not cut yet are cut to what fits, nobody need be told.
             moved = await blocking(a.container.transfer, b.container, 500_000)
             assert moved.transferred_bytes == 500_000
+            done = await blocking(a.container.run, ["ping", "-Mdo", "-c1", "-W5", "-s1380", b.ip], check=False)
+            assert "mtu = 1300" in done.stdout
             assert await a.wait_counter("answered")
             assert (await a.stats()).counters["refused_too_big"] == 0
             # Not for IPv6: with fragments known to pass, the outer datagram is fragmented.
@@ -448,14 +451,15 @@ def test_the_pump_ends_with_its_node(pair: list[Site]) -> None:
 
 
 NODE = """
-import asyncio, os, sys
-from plait.host.udp import SleeveSockets, open_sleeve_sockets
+import asyncio
+from plait.host.tap import open_tap
+from plait.host.udp import open_sleeve_sockets
 from plait.mesh.name import PeerName
 from plait.overlay.sleeve.supervisor import Pump
 
 async def main() -> None:
-    with open_sleeve_sockets("127.0.0.1", 0) as sockets:
-        pump = Pump(PeerName(1), 0, os.eventfd(0, os.EFD_NONBLOCK), sockets, lambda _: None, print)
+    with open_sleeve_sockets("", 0) as sockets:
+        pump = Pump(PeerName(1), 0, open_tap("tap0"), sockets, lambda _: None, print)
         task = asyncio.create_task(pump.run())
         await pump.wait_ready()
         print(pump.state.pid, flush=True)
@@ -467,7 +471,7 @@ asyncio.run(main())
 
 def test_a_pump_that_hangs_ends_with_its_node(lab: Lab) -> None:
     """Even then: the kernel kills it, not the closed channel."""
-    node = subprocess.Popen([sys.executable, "-c", NODE], stdout=subprocess.PIPE, text=True)
+    node = subprocess.Popen(["unshare", "-n", sys.executable, "-c", NODE], stdout=subprocess.PIPE, text=True)
     assert node.stdout is not None
     with node, node.stdout:
         pid = int(node.stdout.readline())
