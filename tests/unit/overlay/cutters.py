@@ -4,6 +4,7 @@ import ctypes
 import shutil
 import subprocess
 import tempfile
+from functools import lru_cache
 from pathlib import Path
 
 import plait.overlay.sleeve.plait1
@@ -21,6 +22,7 @@ class NumpyCutter(PythonCutter):
     name = "numpy"
 
 
+@lru_cache
 def cutters() -> list[Cutter]:
     found: list[Cutter] = [PythonCutter(joins=True, sums_of=word_sums)]
     if fastest_word_sums() is not word_sums:

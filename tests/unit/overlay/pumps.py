@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from plait.mesh.name import PeerName
 from plait.overlay.sleeve import ipc
-from plait.overlay.sleeve.cutting import PythonCutter
-from plait.overlay.sleeve.plait1.engine import PythonEngine
+from plait.overlay.sleeve.cutting import Cutter, PythonCutter
+from plait.overlay.sleeve.plait1.engine import Engine, PythonEngine
 from plait.overlay.sleeve.plait1.superframe import PLAIN_VNET
 from plait.overlay.sleeve.pump.core import PumpCore, ToBridge, Work
 from plait.overlay.sleeve.pump.link import Outgoing, Payloads, Socket
@@ -33,9 +33,18 @@ class Sent:
 class PumpHost:
     """A core whose work is done by taking notes: `sent` for the network, `injected` for the bridge."""
 
-    def __init__(self, name: int, *, udp_super_frames: bool = True) -> None:
+    def __init__(
+        self,
+        name: int,
+        *,
+        udp_super_frames: bool = True,
+        engine: Engine | None = None,
+        cutter: Cutter | None = None,
+    ) -> None:
+        """Without others the references in Python work."""
         self.name = name
-        self.core = PumpCore(name, PythonEngine(), PythonCutter(), udp_super_frames=udp_super_frames)
+        tools = engine or PythonEngine(), cutter or PythonCutter(joins=True)
+        self.core = PumpCore(name, *tools, udp_super_frames=udp_super_frames)
         self.sent: list[Sent] = []
         self.injected: list[bytes] = []
         """Behind their virtio-net headers."""

@@ -19,6 +19,7 @@ from plait.overlay.sleeve.pump.core import ToBridge
 from plait.overlay.sleeve.pump.link import SPECIALS_PER_SECOND, SuperFrame
 from plait.overlay.sleeve.pump.plait1_link import MAX_OUTSTANDING, Plait1Link
 from plait.overlay.switch import PLAIT1, SLEEVE
+from unit.overlay.cutters import cutters
 from unit.overlay.plait1 import frames as f
 from unit.overlay.plait1.hosts import ADDRESSES, UID, A, B, C, Row
 
@@ -36,19 +37,20 @@ class Format(NamedTuple):
 
     overlay: str
     cipher: Cipher | None
+    cutter: str = "python"
 
     @property
     def name(self) -> str:
-        if self.overlay == SLEEVE:
-            return "weave plain" if self.cipher is None else "weave encrypted"
-        return "plain" if self.cipher is None else self.cipher.name
+        if self.overlay == PLAIT1:
+            return "plain" if self.cipher is None else self.cipher.name
+        return ("weave plain" if self.cipher is None else "weave encrypted") + f" {self.cutter}"
 
 
 FORMATS = (
     Format(PLAIT1, None),
     Format(PLAIT1, Cipher.AES_256_GCM),
     Format(PLAIT1, Cipher.CHACHA20_POLY1305),
-    Format(SLEEVE, None),
+    *(Format(SLEEVE, None, each.name) for each in cutters()),
     Format(SLEEVE, Cipher.AES_256_GCM),
 )
 
@@ -92,7 +94,8 @@ def run_chunk(format: Format, seed: int, datagrams: int = CHUNK) -> Counter[str]
 
 
 def _new_row(format: Format) -> Row:
-    net = Row(format.cipher, ab=format.overlay)
+    cutter = next(each for each in cutters() if each.name == format.cutter)
+    net = Row(format.cipher, ab=format.overlay, cutter=cutter)
     net.meet()
     return net
 

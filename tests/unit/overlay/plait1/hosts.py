@@ -2,6 +2,8 @@
 
 from plait.mesh.name import PeerName
 from plait.overlay.sleeve import ipc
+from plait.overlay.sleeve.cutting import Cutter
+from plait.overlay.sleeve.plait1.engine import Engine
 from plait.overlay.sleeve.plait1.keys import Cipher
 from plait.overlay.switch import PLAIT1, SLEEVE
 from unit.overlay.plait1 import frames as f
@@ -33,10 +35,14 @@ class Row:
         bc_path_mtu: int | None = None,
         udp_super_frames: bool = True,
         merged: bool = True,
+        engine: Engine | None = None,
+        cutter: Cutter | None = None,
     ) -> None:
         self.cipher = cipher
         self.merged = merged
-        self.hosts = {name: PumpHost(name, udp_super_frames=udp_super_frames) for name in (A, B, C)}
+        self.hosts = {
+            name: PumpHost(name, udp_super_frames=udp_super_frames, engine=engine, cutter=cutter) for name in (A, B, C)
+        }
         self.a, self.b, self.c = self.hosts.values()
         for name, host in self.hosts.items():
             host.apply(_ROUTES[name])
