@@ -84,6 +84,7 @@ class Engine(Protocol):
     ) -> Segments:
         """Give the datagrams of a super-frame of at most MAX_SLICES slices; the payload is read until they are sent.
 
+        They may lie in a buffer of the engine: they are good until the next call of `segment`.
         `blob`: clean virtio-net header and headers. `clear`: the clear header.
         """
 
@@ -95,6 +96,9 @@ class Engine(Protocol):
         The datagrams are `step` bytes long, but for the last, which ends at `end`. All of a run have the first one's
         clear header (`clear_bytes` long), slice and blob, and consecutive indices. `seen`: indices of this sequence
         that came before.
+
+        The frames may lie in `data`, or in a buffer of the engine: they are good until the next call of `open_run`, so
+        the caller writes them out, or copies what it keeps, before. `data` has at least `end` bytes; `at` < `end`.
         """
 
 

@@ -47,13 +47,14 @@ class Aead(Protocol):
 
 
 class Key:
-    """The key of one epoch. The compiled engine takes `raw`; this class is the reference."""
+    """The key of one epoch. The compiled engine makes `native` of `raw`, freed with this; the rest is the reference."""
 
-    __slots__ = ("_aead", "cipher", "raw")
+    __slots__ = ("_aead", "cipher", "native", "raw")
 
     def __init__(self, cipher: Cipher, raw: bytes) -> None:
         self.cipher = cipher
         self.raw = raw
+        self.native: object = None
         self._aead: Aead = AESGCM(raw) if cipher is Cipher.AES_256_GCM else ChaCha20Poly1305(raw)
 
     def seal(
