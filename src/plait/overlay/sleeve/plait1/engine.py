@@ -266,13 +266,16 @@ def prepared(raw: memoryview, where: Layout, slice_bytes: int) -> list[tuple[byt
     if slice_bytes < where.gso_size:
         where = where._replace(gso_size=slice_bytes)
         blob = blob[:4] + slice_bytes.to_bytes(2, "little") + blob[6:]
-    most = MAX_SLICES * slice_bytes
-    if len(payload) <= most:
+    slices = -(-len(payload) // slice_bytes)
+    count = -(-slices // MAX_SLICES)
+    if count <= 1:
         return [(blob, payload)]
+    # Evenly: the last would else be a single packet at times, whose headers are not those of a super-frame.
+    starts = [slices * number // count * slice_bytes for number in range(count)]
     parts = []
-    for at in range(0, len(payload), most):
-        piece = payload[at : at + most]
-        parts.append((part(blob, where, at, len(piece), at + most >= len(payload)), piece))
+    for at, end in zip(starts, [*starts[1:], len(payload)], strict=True):
+        piece = payload[at:end]
+        parts.append((part(blob, where, at, len(piece), end == len(payload)), piece))
     return parts
 
 
