@@ -53,7 +53,8 @@ class CompiledEngine:
         """`path`: the shared object. Raises OSError or AttributeError if it is none, NotBuilt without libcrypto."""
         self._ffi: Any = cffi.FFI()
         self._ffi.cdef(_DECLARATIONS)
-        self._library: Any = self._ffi.dlopen(path)
+        # A key may outlive the engine, and the code that frees it must still be there then.
+        self._library: Any = self._ffi.dlopen(path, self._ffi.RTLD_NOW | self._ffi.RTLD_NODELETE)
         if self._library.plait_crypto_find():
             raise NotBuilt("the C code found no libcrypto.so.3 or libcrypto.so.1.1 (apt install libssl3)")
         self._segment = self._library.plait_segment
