@@ -29,6 +29,8 @@ from plait.mesh.shortids import SHORT_IDS
 from plait.mesh.transport import Identity, Transport
 from plait.overlay.bridge import TAP, BridgeKeeper, BridgeSettings
 from plait.overlay.manager import OverlayManager, our_features
+from plait.overlay.sleeve.plait1.native.build import build
+from plait.overlay.sleeve.plait1.native.engine import load_engine
 from plait.overlay.sleeve.supervisor import Pump
 from plait.report import Sources, build_report
 from plait.startup import Host, open_host, pid_file, reset_host
@@ -95,6 +97,7 @@ class Node:
         api = await serve(self, self._config)
         try:
             # What can be refused comes before what is left behind.
+            await asyncio.to_thread(_prepare_loop, self._config.sleeve_loop)
             for repair in await asyncio.to_thread(self._bridge.ensure):
                 _log.info("%s", repair)
             self._pump.set_local_mtu(self._host.mtu)
@@ -412,6 +415,14 @@ def _new_router(config: Config, host: Host, rng: random.Random) -> Router:
         connection_limit=config.conn_limit,
     )
     return Router(ourself, maker, config.conn_limit, config.overlays, rng, _now())
+
+
+def _prepare_loop(wanted: str) -> None:
+    """Compile what moves frames, if that is wanted, possible and not done yet. Raises PlaitError if it must be."""
+    if wanted != "python":
+        _log.debug("%s", build())
+    if wanted == "compiled":
+        load_engine("compiled")
 
 
 def _now() -> float:

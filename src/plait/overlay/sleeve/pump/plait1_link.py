@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from plait.overlay.ethernet import HEADER_BYTES
 from plait.overlay.sleeve import ipc
 from plait.overlay.sleeve.cutting import Cutter
 from plait.overlay.sleeve.fragment import fragment_ipv4
@@ -10,7 +11,7 @@ from plait.overlay.sleeve.plait1.codec import Frames, Opener, Probe, Sealer, rel
 from plait.overlay.sleeve.plait1.engine import Engine
 from plait.overlay.sleeve.plait1.keys import Cipher, KeySchedule
 from plait.overlay.sleeve.plait1.superframe import PLAIN_VNET, Layout, as_super_frame, layout
-from plait.overlay.sleeve.plait1.wire import RECORD_LENGTH, RELAY_BYTES
+from plait.overlay.sleeve.plait1.wire import RECORD_LENGTH, RELAY_BYTES, VNET_BYTES
 from plait.overlay.sleeve.pump.link import (
     Acknowledged,
     Injection,
@@ -172,7 +173,8 @@ class Plait1Link(Link):
         way = choose_way(frame, path, is_broadcast)
         if way in _VERDICTS:
             return _VERDICTS[way]
-        pieces = fragment_ipv4(frame, path.mtu)
+        room = self._sealer.room_for_records(path.max_payload, relay) - _LENGTH_BYTES - VNET_BYTES - HEADER_BYTES
+        pieces = fragment_ipv4(frame, min(path.mtu, room))
         if pieces:
             self.fragmented += 1
             src, dst = relay_names(relay) if relay else (self.us, self.name)

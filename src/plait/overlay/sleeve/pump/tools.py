@@ -1,12 +1,20 @@
-"""Chooses what cuts and joins super-frames: the compiled engine where it was built, else Python."""
+"""Chooses what cuts and joins super-frames: the compiled code where it was built, else Python."""
 
+import ctypes
+from typing import Literal
+
+from plait.overlay.sleeve.compiled_cutter import CompiledCutter
 from plait.overlay.sleeve.cutting import PythonCutter
-from plait.overlay.sleeve.plait1.engine import PythonEngine
+from plait.overlay.sleeve.plait1.native.build import built_library
+from plait.overlay.sleeve.plait1.native.engine import CompiledEngine, load_engine
 from plait.overlay.sleeve.pump.loop import Tools
 
-LOOPS = ("auto", "python", "compiled")
+LOOPS: tuple[Literal["auto", "python", "compiled"], ...] = ("auto", "python", "compiled")
 
 
-def tools(loop: str) -> Tools:
-    """Give what the pump works with."""
-    return Tools(PythonEngine(), PythonCutter(), "Python loop")
+def tools(loop: Literal["auto", "python", "compiled"]) -> Tools:
+    """Give what the pump works with. Raises PlaitError if "compiled" is wanted and cannot be had."""
+    engine, sentence = load_engine(loop)
+    if isinstance(engine, CompiledEngine):
+        return Tools(engine, CompiledCutter(ctypes.CDLL(str(built_library()))), sentence)
+    return Tools(engine, PythonCutter(), sentence)
