@@ -279,9 +279,14 @@ def test_each_packet_once_whatever_the_path_does(
     rng, key = random.Random(seed), e.KEYS[how]
     slice_bytes = gso_size * (multiple if kind.startswith("tcp") else 1)
     payload = rng.randbytes(slice_bytes * slices - rng.randrange(min(gso_size, slice_bytes)))
-    options = {"sequence": rng.getrandbits(32)} if kind.startswith("tcp") else {}
     raw = f.super_frame(
-        kind, payload, gso_size, vlans=vlans, flags=rng.getrandbits(8), identification=rng.getrandbits(16), **options
+        kind,
+        payload,
+        gso_size,
+        vlans=vlans,
+        flags=rng.getrandbits(8),
+        identification=rng.getrandbits(16),
+        sequence=rng.getrandbits(32),
     )
     (sent,) = e.send(engine, raw, slice_bytes, key)
     arriving = [each for each in sent.datagrams if rng.random() < 0.8]
