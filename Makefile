@@ -3,7 +3,7 @@
 #   sudo make demo-stop                       ends a demo that was kept
 #   sudo make test [TESTS=PATH]               the whole test suite, as CI runs it
 #   make check                                ruff, mypy --strict, formatting
-#   sudo make bench [ONLY=...] [QUICK=1]      measures, plait and its peers in the same run
+#   sudo make bench [ONLY=...] [QUICK=1] [ROUNDS=n] [CC=cubic,bbr] [WIRES=super,wire]   plait and its peers, measured
 
 TESTS ?= tests
 PY = .venv/bin/python
@@ -29,7 +29,7 @@ check:
 
 bench:
 	@scripts/setup bench
-	ONLY=$(ONLY) QUICK=$(QUICK) $(PY) -m bench
+	ONLY=$(ONLY) QUICK=$(QUICK) ROUNDS=$(ROUNDS) CC=$(CC) WIRES=$(WIRES) $(PY) -m bench
 
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,4 +1,6 @@
-"""`make bench [ONLY=metric,system,...] [QUICK=1]`: measures, prints a table, writes bench/results/latest.json.
+"""`make bench [ONLY=metric,system,...] [QUICK=1] [ROUNDS=n] [CC=cubic,bbr]`: measures, prints a table.
+
+Writes bench/results/latest.json.
 
 `python -m bench table [FILE]` shows a results file as Markdown.
 """
@@ -11,7 +13,7 @@ import time
 from pathlib import Path
 
 from bench import machine, table
-from bench.plan import FULL, QUICK, estimate, select
+from bench.plan import FULL, QUICK, adjusted, estimate, select
 from bench.report import summarize, to_json, to_table
 from bench.runner import Runner
 from bench.systems import available, left_out
@@ -37,7 +39,7 @@ def measure() -> int:
     if missing:
         print("the benchmarks cannot run here: " + "; ".join(missing), file=sys.stderr)
         return 1
-    plan = QUICK if os.environ.get("QUICK", "") not in ("", "0") else FULL
+    plan = adjusted(QUICK if os.environ.get("QUICK", "") not in ("", "0") else FULL, os.environ)
     for line in left_out():
         _say(line)
     makers = available()

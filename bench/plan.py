@@ -1,7 +1,7 @@
 """What is measured: the names of metrics and systems, how often and how long, and what ONLY= selects. Pure."""
 
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from plait.errors import UsageError
 
@@ -90,6 +90,22 @@ class Plan:
 
 FULL = Plan(5, 3.0, (SUPER, WIRE), ("cubic", "bbr"), idle_seconds=20.0, attaches=5, searches=True, retries=60)
 QUICK = Plan(1, 1.0, (SUPER,), ("cubic",), idle_seconds=5.0, attaches=3, searches=False, retries=5)
+
+
+def adjusted(plan: Plan, wishes: Mapping[str, str]) -> Plan:
+    """Give a plan with the ROUNDS, the congestion controls (CC) and the WIRES that somebody wants. Raises UsageError."""
+    rounds = wishes.get("ROUNDS") or str(plan.rounds)
+    if not (rounds.isascii() and rounds.isdecimal() and int(rounds[:3])):
+        raise UsageError(f"ROUNDS={rounds} is no number of rounds: give 1 to 999")
+    wires = _words(wishes.get("WIRES", "")) or plan.wires
+    if not {*wires} <= {SUPER, WIRE}:
+        raise UsageError(f"WIRES={','.join(wires)} is not one or both of {SUPER}, {WIRE}")
+    controls = _words(wishes.get("CC", "")) or plan.congestion_controls
+    return replace(plan, rounds=int(rounds[:3]), congestion_controls=controls, wires=wires)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, (word.strip() for word in text.split(","))))
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from bench.plan import (
     WIRE,
     WIREGUARD,
     Kind,
+    adjusted,
     baselines,
     estimate,
     is_measured,
@@ -143,3 +144,13 @@ def test_a_quick_run_has_loss_only_if_it_is_named() -> None:
 def test_a_run_of_more_is_estimated_to_take_longer() -> None:
     few, many = select("rr_per_s,tinc", SYSTEMS), select("rr_per_s", SYSTEMS)
     assert 0 < estimate(few, QUICK) < estimate(many, QUICK) < estimate(many, FULL) < estimate(select("", SYSTEMS), FULL)
+
+
+def test_rounds_and_congestion_controls_can_be_chosen() -> None:
+    wished = adjusted(QUICK, {"ROUNDS": "3", "CC": "bbr, cubic"})
+    assert (wished.rounds, wished.congestion_controls) == (3, ("bbr", "cubic"))
+    assert adjusted(QUICK, {"ROUNDS": "", "CC": ""}) == QUICK
+    assert adjusted(QUICK, {"WIRES": "wire"}).wires == (WIRE,)
+    for wrong in ({"ROUNDS": "0"}, {"ROUNDS": "many"}, {"ROUNDS": "-1"}, {"WIRES": "air"}):
+        with pytest.raises(UsageError, match="="):
+            adjusted(QUICK, wrong)
