@@ -93,7 +93,7 @@ QUICK = Plan(1, 1.0, (SUPER,), ("cubic",), idle_seconds=5.0, attaches=3, searche
 
 
 def adjusted(plan: Plan, wishes: Mapping[str, str]) -> Plan:
-    """Give a plan with the ROUNDS, the congestion controls (CC) and the WIRES that somebody wants. Raises UsageError."""
+    """Give a plan with ROUNDS, congestion controls (CC) and WIRES that somebody wants. Raises UsageError."""
     rounds = wishes.get("ROUNDS") or str(plan.rounds)
     if not (rounds.isascii() and rounds.isdecimal() and int(rounds[:3])):
         raise UsageError(f"ROUNDS={rounds} is no number of rounds: give 1 to 999")

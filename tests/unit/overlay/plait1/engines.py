@@ -246,7 +246,9 @@ def _shuffle(rng: random.Random, datagrams: list[bytes], clear_bytes: int, key: 
 
 
 def _cut(rng: random.Random, datagrams: list[bytes], clear_bytes: int, key: Key | None) -> list[bytes]:
-    return [*datagrams[:-1], datagrams[-1][: rng.randrange(len(datagrams[-1]))]]
+    last, head = datagrams[-1], clear_bytes + 3 + datagrams[-1][clear_bytes + 2]
+    size = rng.choice((rng.randrange(len(last)), clear_bytes + rng.randrange(4), head + rng.randrange(3), head + 16))
+    return [*datagrams[: rng.choice((0, -1))], last[:size]]
 
 
 def _resealed(rng: random.Random, datagrams: list[bytes], clear_bytes: int, key: Key | None) -> list[bytes]:
@@ -254,7 +256,10 @@ def _resealed(rng: random.Random, datagrams: list[bytes], clear_bytes: int, key:
     sequence = int.from_bytes(datagrams[0][8:16], "big")
     blob = bytearray(f.super_frame(rng.choice(f.KINDS), b"x", rng.choice((1, 50)), vlans=rng.randrange(3))[:-1])
     for _ in range(rng.randrange(3)):
-        blob[rng.randrange(len(blob))] = rng.choice((0, 1, 4, 5, 0x45, 0x4F, 0x60, 0xFF, rng.randrange(256)))
+        # csum_start half of the time, to have headers of TCP or UDP where there are none
+        blob[rng.choice((6, rng.randrange(len(blob))))] = (
+            rng.choice((0, 1, 4, 5, 0x45, 0x4F, 0x60, 0xFF, len(blob) - rng.randrange(40), rng.randrange(256))) & 0xFF
+        )
     blob = blob[: rng.choice((len(blob), len(blob), rng.randrange(len(blob) + 1)))] or blob
     made, slice_bytes = [], rng.choice((1, 50, 100, 0, 0xFFFF))
     fields = wire.SEGMENT_FIELDS.pack(slice_bytes, len(blob) + (0 if key is None else 16))
