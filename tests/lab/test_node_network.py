@@ -100,7 +100,8 @@ def test_a_third_node_relays_while_a_link_is_cut(world: World) -> None:
     meets(here, there)
     world.lab.cut(one, two)
     meets(here, there)
-    told(one, "connection with", "(two)", "no UDP probe was answered by the peer at", "let UDP between the two hosts through")
+    what, cure = "no UDP probe was answered by the peer at", "let UDP between the two hosts through"
+    told(one, "connection with", "(two)", what, cure)
     assert established(one) == established(two) == {"three"}
     via = {route["Dest"]: route["Via"] for route in report(one)["Router"]["UnicastRoutes"]}
     assert via[two.peer_name] == three.peer_name
