@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from golden import cases, document
 from plait.api import status
-from plait.api.model import Connection, Peer, PlaitReport, Problem, Report
+from plait.api.model import Connection, ConnectionDetail, Peer, PlaitReport, Problem, Report
 from unit.api.nodes import NOTHING_SPECIAL, report_of, sample_report
 
 SAMPLES = "mesh/live/status_samples.json"
@@ -166,3 +166,46 @@ def test_a_peers_nickname_cannot_make_lines_or_reach_the_terminal() -> None:
     report = with_router(peers=[peer], connections=[a_connection("failed", info="x\ny")])
     assert status.peers(report) == f"{peer.name}(a?b?[2J?1m?)\n"
     assert len(status.connections(report).splitlines()) == 1
+
+
+def detail(**changes: Any) -> ConnectionDetail:
+    known = ConnectionDetail(
+        peer="02:00:00:00:00:02",
+        nick_name="two",
+        overlay="plait1",
+        reason="plait1 is the first choice; established",
+        mtu=1396,
+        path_mtu=1500,
+        mtu_source="acknowledged by the peer",
+        remote="192.0.2.2:6783",
+        encrypted=True,
+        cipher="AES-256-GCM",
+        established_since=1.0,
+        rtt=0.00123,
+        loss=0.0125,
+        rate_sent=125_000_000.0,
+        rate_received=10.0,
+        counters={},
+    )
+    return replace(known, **changes)
+
+
+def path_of(report: Report, *details: ConnectionDetail) -> list[str]:
+    line = Connection("192.0.2.2:6783", True, "established", "plait1 02:00:00:00:00:02(two)", {"mtu": 1396})
+    router = replace(report.router, connections=[line] * max(len(details), 1))
+    plait = replace(NOTHING_SPECIAL, connections=[*details])
+    return [
+        line.partition("mtu=1396")[2]
+        for line in status.connections(replace(report, router=router, plait=plait)).splitlines()
+    ]
+
+
+def test_a_connection_ends_with_what_is_known_of_its_path() -> None:
+    report = sample_report()
+    assert path_of(report, detail()) == [
+        ' cipher=AES-256-GCM path-mtu=1500 mtu-source="acknowledged by the peer" rtt=1.23ms loss=1.2%'
+        ' sending=1Gbit/s receiving=80bit/s why="plait1 is the first choice; established"'
+    ]
+    unknown = detail(cipher=None, established_since=None, rtt=None, loss=None, rate_sent=None, reason="not started")
+    assert path_of(report, unknown) == [' why="not started"']
+    assert path_of(report) == [""]
