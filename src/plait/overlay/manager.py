@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from plait.errors import PlaitError
 from plait.mesh import messages
 from plait.mesh.events import ConnectionId
 from plait.mesh.links import Link
@@ -236,7 +237,11 @@ class OverlayManager:
             ]
             if not sessions:
                 continue
-            mtus = await asyncio.to_thread(self._interface_mtus, [remote[0] for _, _, remote in sessions])
+            try:
+                mtus = await asyncio.to_thread(self._interface_mtus, [remote[0] for _, _, remote in sessions])
+            except (PlaitError, OSError) as error:
+                self._warn(f"the interfaces towards the peers cannot be looked at ({error}): asked again in a moment")
+                continue
             for (live, session, remote), mtu in zip(sessions, mtus, strict=True):
                 if session.remote == remote and self._live.get(live.link.id) is live:
                     self._perform(live, session.interface_mtu_known(mtu, _now()))

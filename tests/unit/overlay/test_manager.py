@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from plait.errors import KernelRefused
 from plait.mesh import messages
 from plait.mesh.events import ConnectionId
 from plait.mesh.links import Link, Links
@@ -77,6 +78,8 @@ class Side:
         self.works: list[ConnectionId] = []
         self.failures: list[tuple[ConnectionId, str]] = []
         self.interface_mtu: int | None = PATH_MTU
+        self.refusals: list[Exception] = []
+        """What looking at the interfaces ends with, once each."""
         self.manager = OverlayManager(self.wire, self, ours, path_mtu, self._interface_mtus, self.warnings.append)
 
     def link_to(
@@ -94,6 +97,8 @@ class Side:
         return Links(PeerName(self.number), 0, frozenset({"sleeve"})).add(connection, 0.0)
 
     def _interface_mtus(self, addresses: Sequence[str]) -> list[int | None]:
+        if self.refusals:
+            raise self.refusals.pop()
         return [self.interface_mtu for _ in addresses]
 
     def told(self, kind: type[ipc.ToPump]) -> list[Any]:
@@ -164,6 +169,19 @@ def test_both_sides_find_that_frames_pass_and_what_fits() -> None:
             assert side.told(ipc.SetPath)[-1] == ipc.SetPath(far.number, far.address, 1438, 1472, True)
             assert live.switch.is_established
         assert not one.warnings + other.warnings
+
+    play(scene)
+
+
+def test_interfaces_that_cannot_be_looked_at_are_a_warning() -> None:
+    async def scene(one: Side, other: Side) -> None:
+        one.refusals = [KernelRefused("no memory for netlink")]
+        await meet(one, other, overlays=OUR_OVERLAYS)
+        await until(lambda: bool(one.warnings))
+        (live,) = one.manager._live.values()
+        one.manager._interface_asked.set()
+        await until(lambda: live.session.path_mtu == PATH_MTU)
+        assert "no memory for netlink" in one.warnings[0]
 
     play(scene)
 
