@@ -22,6 +22,7 @@ from plait.overlay.sleeve.actions import (
 )
 from plait.overlay.sleeve.datagram import IP_UDP_BYTES, MAX_PAYLOAD_BYTES, mtu_overhead
 from plait.overlay.sleeve.ipc import Endpoint
+from plait.overlay.sleeve.life import SessionLife, address_text
 from plait.overlay.sleeve.mtu_search import FLOOR, MtuSearch, mtu_test_length
 from plait.overlay.sleeve.sender import UNKNOWN_MTU
 from plait.overlay.sleeve.token_bucket import TokenBucket
@@ -104,7 +105,7 @@ class _Query(Enum):
     LOOK = "the path is new or was not looked at for long"
 
 
-class SleeveSession:
+class SleeveSession(SessionLife):
     """The state machine. Inputs give the actions to carry out, in order; after the end all give none.
 
     `confirm` -> heartbeats, in the end every 0.5 s -> the neighbour hears one and says CONTROL_ESTABLISHED ->
@@ -128,19 +129,13 @@ class SleeveSession:
         """
         self._heartbeat_interval = heartbeat_interval
         self._repeat = first_repeat
+        super().__init__(remote)
         self.connection_uid = connection_uid
-        self.remote = remote
         self.mtu = UNKNOWN_MTU
         self.mtu_source = "not known yet"
         self.max_payload = MAX_PAYLOAD_BYTES
         self.stack_frag = False
-        self.confirmed_since: float | None = None
-        self.established_since: float | None = None
         self.last_heartbeat: float | None = None
-        self.last_send_error: str | None = None
-        self.ignored_controls = 0
-        self.failure: str | None = None
-        self._is_stopped = False
         self._overhead = mtu_overhead(is_encrypted)
         self._has_acknowledged = False
         self._search = MtuSearch()
@@ -154,26 +149,6 @@ class SleeveSession:
     def path_mtu(self) -> int:
         """What fits an IP packet to the neighbour, as far as the overlay MTU needs it."""
         return min(self.mtu + self._overhead, MAX_PATH_MTU)
-
-    @property
-    def is_established(self) -> bool:
-        """The neighbour hears us, and the session lives."""
-        return self.established_since is not None and self._is_live
-
-    @property
-    def state(self) -> str:
-        """Where the session stands, in words for a status line."""
-        if self.failure is not None:
-            return f"failed: {self.failure}"
-        if self._is_stopped:
-            return "stopped"
-        if self.confirmed_since is None:
-            return "waiting for the mesh connection"
-        if self.established_since is not None:
-            return "established"
-        if self.remote is None:
-            return "waiting for the peer's first UDP heartbeat"
-        return "sending UDP heartbeats, the peer has not heard one yet"
 
     def confirm(self, now: float) -> list[Action]:
         """Begin: the mesh connection is the one that stays."""
@@ -253,10 +228,7 @@ class SleeveSession:
         self.last_send_error = os.strerror(errno)
         if errno in PASSING_ERRNOS:
             return []
-        return self._fail(
-            f"the kernel refuses to send UDP datagrams to the peer at {_text(self.remote)} "
-            f"({self.last_send_error}); check this host's network, the mesh connects again by itself"
-        )
+        return self._refused()
 
     def handle_timer(self, now: float) -> list[Action]:
         """Do what is due; call when `next_deadline` has come, later does no harm."""
@@ -280,18 +252,6 @@ class SleeveSession:
         search_at = inf if self._search.deadline is None else self._search.deadline
         deadline = min(self._heartbeat_at, self._timeout_at, self._fragmentation_test_at, self._mtu_check_at, search_at)
         return None if deadline == inf or not self._is_live else deadline
-
-    def stop(self) -> None:
-        """End without a failure: the mesh connection was closed."""
-        self._is_stopped = True
-
-    @property
-    def _is_over(self) -> bool:
-        return self._is_stopped or self.failure is not None
-
-    @property
-    def _is_live(self) -> bool:
-        return self.confirmed_since is not None and not self._is_over
 
     def _adopt(self, source: Endpoint, now: float) -> list[Action]:
         """Follow the neighbour to the address of its heartbeat."""
@@ -362,19 +322,9 @@ class SleeveSession:
     def _set_path(self) -> SetPath:
         return SetPath(self.remote, self.mtu, self.max_payload, self.stack_frag)
 
-    def _fail(self, reason: str) -> list[Action]:
-        self.failure = reason
-        return [Failed(reason)]
-
     def _silence(self, now: float) -> str:
-        heard_at = self.confirmed_since if self.last_heartbeat is None else self.last_heartbeat
-        seconds = now - (now if heard_at is None else heard_at)
-        refusal = f"; the kernel refused to send: {self.last_send_error}" if self.last_send_error else ""
+        seconds, refusal = self._silent_for(self.last_heartbeat, now)
         return (
-            f"no UDP heartbeat from the peer at {_text(self.remote)} for {seconds:.0f} s{refusal}; "
+            f"no UDP heartbeat from the peer at {address_text(self.remote)} for {seconds:.0f} s{refusal}; "
             "let UDP between the two hosts through, both ways"
         )
-
-
-def _text(remote: Endpoint | None) -> str:
-    return "an unknown address" if remote is None else f"{remote[0]}:{remote[1]}"

@@ -12,7 +12,6 @@ from plait.overlay.pmtu import PathMtu
 from plait.overlay.sleeve.actions import (
     Action,
     Established,
-    Failed,
     QueryInterfaceMtu,
     RenewKeys,
     SendControl,
@@ -21,6 +20,7 @@ from plait.overlay.sleeve.actions import (
     SetPath,
 )
 from plait.overlay.sleeve.ipc import Endpoint, ProbeAcknowledged
+from plait.overlay.sleeve.life import SessionLife, address_text
 from plait.overlay.sleeve.plait1.quality import PathQuality
 from plait.overlay.sleeve.plait1.wire import IP_UDP_BYTES, mtu_overhead
 from plait.overlay.sleeve.session import FAST_HEARTBEAT, HEARTBEAT_TIMEOUT, MISSED_HEARTBEATS, PASSING_ERRNOS
@@ -34,13 +34,15 @@ SUSPICION_INTERVAL = 5.0
 """Seconds between two suspicions of a black hole: each costs a probe of the path's MTU."""
 
 
-class Plait1Session:
+class Plait1Session(SessionLife):
     """The state machine. Inputs give the actions to carry out, in order; after the end all give none.
 
     `confirm` -> probes, in the end every 0.5 s -> one is acknowledged -> established: the path's MTU is searched, a
     probe goes out each `heartbeat_interval`. Six without an acknowledgement end the session. The neighbour's address
     is what its probes come from.
     """
+
+    SIGN, HEARD = "probe", "answered"
 
     def __init__(
         self,
@@ -52,14 +54,9 @@ class Plait1Session:
         first_repeat: float,
     ) -> None:
         """`remote`: the address dialled, None on the accepting side. Times are seconds."""
+        super().__init__(remote)
         self.connection_uid = connection_uid
-        self.remote = remote
-        self.confirmed_since: float | None = None
-        self.established_since: float | None = None
         self.last_acknowledged: float | None = None
-        self.last_send_error: str | None = None
-        self.ignored_controls = 0
-        self.failure: str | None = None
         self.generation = 0
         """Of the keys that the neighbour is to seal with."""
         self.their_generation = 0
@@ -70,7 +67,6 @@ class Plait1Session:
         self._overhead = mtu_overhead(is_encrypted)
         self._heartbeat_interval = heartbeat_interval
         self._repeat = first_repeat
-        self._is_stopped = False
         self._interface_mtu: int | None = None
         self._is_searching = False
         self._told_mtu = 0
@@ -91,26 +87,6 @@ class Plait1Session:
     def mtu_source(self) -> str:
         """Why that is so."""
         return self.path.source
-
-    @property
-    def is_established(self) -> bool:
-        """The neighbour hears us and we hear it, and the session lives."""
-        return self.established_since is not None and self._is_live
-
-    @property
-    def state(self) -> str:
-        """Where the session stands, in words for a status line."""
-        if self.failure is not None:
-            return f"failed: {self.failure}"
-        if self._is_stopped:
-            return "stopped"
-        if self.confirmed_since is None:
-            return "waiting for the mesh connection"
-        if self.established_since is not None:
-            return "established"
-        if self.remote is None:
-            return "waiting for the peer's first UDP probe"
-        return "sending UDP probes, the peer has not answered one yet"
 
     def confirm(self, now: float) -> list[Action]:
         """Begin: the mesh connection is the one that stays."""
@@ -173,10 +149,7 @@ class Plait1Session:
         self.last_send_error = os.strerror(errno)
         if errno in PASSING_ERRNOS or errno == e.EMSGSIZE:
             return []
-        return self._fail(
-            f"the kernel refuses to send UDP datagrams to the peer at {_text(self.remote)} "
-            f"({self.last_send_error}); check this host's network, the mesh connects again by itself"
-        )
+        return self._refused()
 
     def control_received(self, tag: int, payload: bytes) -> list[Action]:
         """Take a control message of the neighbour's plait1; what means nothing is counted and ignored."""
@@ -217,18 +190,6 @@ class Plait1Session:
         deadline = min(self._probe_at, self._timeout_at, inf if search_at is None else search_at)
         return None if deadline == inf or not self._is_live else deadline
 
-    def stop(self) -> None:
-        """End without a failure: the mesh connection was closed."""
-        self._is_stopped = True
-
-    @property
-    def _is_over(self) -> bool:
-        return self._is_stopped or self.failure is not None
-
-    @property
-    def _is_live(self) -> bool:
-        return self.confirmed_since is not None and not self._is_over
-
     def _reach_out(self, now: float) -> list[Action]:
         return [self._set_path(), *self._heartbeat(now), QueryInterfaceMtu()]
 
@@ -256,19 +217,9 @@ class Plait1Session:
         self._told_mtu = self.path.mtu
         return SetPath(self.remote, self.mtu, self.path.mtu - IP_UDP_BYTES, stack_frag=False)
 
-    def _fail(self, reason: str) -> list[Action]:
-        self.failure = reason
-        return [Failed(reason)]
-
     def _silence(self, now: float) -> str:
-        since = self.confirmed_since if self.last_acknowledged is None else self.last_acknowledged
-        seconds = now - (now if since is None else since)
-        refusal = f"; the kernel refused to send: {self.last_send_error}" if self.last_send_error else ""
+        seconds, refusal = self._silent_for(self.last_acknowledged, now)
         return (
-            f"no UDP probe was answered by the peer at {_text(self.remote)} for {seconds:.0f} s{refusal}; "
+            f"no UDP probe was answered by the peer at {address_text(self.remote)} for {seconds:.0f} s{refusal}; "
             "let UDP between the two hosts through, both ways"
         )
-
-
-def _text(remote: Endpoint | None) -> str:
-    return "an unknown address" if remote is None else f"{remote[0]}:{remote[1]}"

@@ -8,6 +8,7 @@ import os
 import select
 import socket
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
 from typing import NamedTuple
 
@@ -75,7 +76,7 @@ class Loop:
             channel.fileno(): lambda _: self._read_node(),
         }
         for source in self._inputs:
-            self._handlers[source.socket.fileno()] = lambda _, source=source: self._read_udp(source)  # type: ignore[misc]
+            self._handlers[source.socket.fileno()] = partial(self._read_shared, source)
         for fd in self._handlers:
             self._poll.register(fd, select.EPOLLIN)
 
@@ -108,13 +109,7 @@ class Loop:
 
     def _watch(self, link: Link, source: UdpInput) -> None:
         fd = source.socket.fileno()
-
-        def read(events: int) -> None:
-            if events & select.EPOLLERR:
-                self._read_errors(link, source)
-            self._read_udp(source)
-
-        self._handlers[fd] = read
+        self._handlers[fd] = partial(self._read_peer, link, source)
         self._poll.register(fd, select.EPOLLIN)
 
     def _unwatch(self, source: UdpInput) -> None:
@@ -146,6 +141,14 @@ class Loop:
             if monotonic() > until:
                 self._carry_out()
                 return
+
+    def _read_shared(self, source: UdpInput, _events: int) -> None:
+        self._read_udp(source)
+
+    def _read_peer(self, link: Link, source: UdpInput, events: int) -> None:
+        if events & select.EPOLLERR:
+            self._read_errors(link, source)
+        self._read_udp(source)
 
     def _read_udp(self, source: UdpInput) -> None:
         core, buffer, now = self._core, self._buffer, self._now
