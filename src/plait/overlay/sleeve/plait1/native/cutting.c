@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "cutting.h"
+#include "octets.h"
 
 enum {
     VNET = 10,
@@ -32,25 +33,6 @@ enum {
     DF = 0x40,
     MAX_IP = 0xffff
 };
-
-static uint32_t get16(const uint8_t *at) { return (uint32_t)at[0] << 8 | at[1]; }
-
-static uint32_t get32(const uint8_t *at) { return get16(at) << 16 | get16(at + 2); }
-
-static void put16(uint8_t *at, size_t value) {
-    at[0] = (uint8_t)(value >> 8);
-    at[1] = (uint8_t)value;
-}
-
-static void put32(uint8_t *at, uint32_t value) {
-    put16(at, value >> 16);
-    put16(at + 2, value);
-}
-
-static void put16_little(uint8_t *at, size_t value) {
-    at[0] = (uint8_t)value;
-    at[1] = (uint8_t)(value >> 8);
-}
 
 static uint32_t fold(uint64_t sum) {
     sum = (sum & 0xffffffff) + (sum >> 32);

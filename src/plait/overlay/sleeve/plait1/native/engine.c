@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "engine.h"
+#include "octets.h"
 
 enum {
     VNET = 10,
@@ -172,22 +173,6 @@ static int unseal(struct plait_key *key, const uint8_t *nonce, struct associated
 }
 
 /* Headers */
-
-static uint32_t get16(const uint8_t *at) { return (uint32_t)at[0] << 8 | at[1]; }
-
-static uint32_t get16_little(const uint8_t *at) { return (uint32_t)at[1] << 8 | at[0]; }
-
-static uint32_t get32(const uint8_t *at) { return get16(at) << 16 | get16(at + 2); }
-
-static void put16(uint8_t *at, uint32_t value) {
-    at[0] = (uint8_t)(value >> 8);
-    at[1] = (uint8_t)value;
-}
-
-static void put32(uint8_t *at, uint32_t value) {
-    put16(at, value >> 16);
-    put16(at + 2, value);
-}
 
 struct layout {
     size_t ip;
