@@ -10,6 +10,7 @@ from pathlib import Path
 from plait.errors import ConfigError, UsageError
 from plait.mesh.addresses import parse_target
 from plait.mesh.name import UNKNOWN_PEER, PeerName
+from plait.overlay.switch import OVERLAYS
 from plait.paths import DEFAULT_RUN_DIR, DEFAULT_STATE_DIR, SOCKET_NAME
 
 DEFAULT_PORT = 6783
@@ -18,8 +19,6 @@ DEFAULT_HTTP_ADDR = "127.0.0.1:6784"
 DEFAULT_STATUS_ADDR = "127.0.0.1:6782"
 DEFAULT_BRIDGE = "weave"
 DEFAULT_DOCKER_API = "unix:///var/run/docker.sock"
-OVERLAYS = ("plait1", "sleeve")
-"""All that a node can offer, best first."""
 SLEEVE_LOOPS = ("auto", "python", "compiled")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 

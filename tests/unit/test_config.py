@@ -7,8 +7,8 @@ import pytest
 from plait.config import SLEEVE_LOOPS, Config, parse_subnets, split_listen_address
 from plait.errors import ConfigError
 from plait.mesh.name import PeerName
-from plait.overlay.manager import OUR_OVERLAYS
 from plait.overlay.sleeve.pump.tools import LOOPS
+from plait.overlay.switch import OVERLAYS
 
 
 def test_the_defaults_are_weaves() -> None:
@@ -21,7 +21,7 @@ def test_the_defaults_are_weaves() -> None:
 def test_plaits_own_format_is_offered_first() -> None:
     config = Config(nickname="n")
     assert (config.overlays, config.sleeve_loop) == (("plait1", "sleeve"), "auto")
-    assert config.overlays == OUR_OVERLAYS
+    assert config.overlays == OVERLAYS
     assert SLEEVE_LOOPS == LOOPS
 
 

@@ -11,12 +11,12 @@ from plait.api import model, status
 from plait.config import Config
 from plait.mesh.maker import Target
 from plait.mesh.name import PeerName
-from plait.overlay.manager import OUR_OVERLAYS
 from plait.overlay.sleeve import ipc
 from plait.overlay.sleeve.plait1.keys import CIPHER_FEATURE
 from plait.overlay.sleeve.plait1.session import Plait1Session
 from plait.overlay.sleeve.session import SleeveSession
 from plait.overlay.sleeve.supervisor import PumpState
+from plait.overlay.switch import OVERLAYS
 from plait.problems import Problems
 from plait.report import Sources, build_report
 from unit.mesh.routers import Member, World
@@ -117,7 +117,7 @@ def test_what_fits_is_shown_once_frames_pass() -> None:
 def test_a_connection_in_plaits_own_format_says_what_the_path_is_like() -> None:
     def prepare(one: Member, world: World, side: Side) -> None:
         (link,) = one.router.links
-        link.overlays = OUR_OVERLAYS
+        link.overlays = OVERLAYS
         side.manager.confirmed(link)
         live = side.manager.get(link.id)
         assert live is not None
@@ -148,7 +148,7 @@ def test_an_encrypted_connection_names_its_cipher() -> None:
 
     def prepare_plait1(one: Member, world: World, side: Side) -> None:
         (link,) = one.router.links
-        link.session_key, link.overlays = bytes(32), OUR_OVERLAYS
+        link.session_key, link.overlays = bytes(32), OVERLAYS
         link.extra = {CIPHER_FEATURE: "chacha20poly1305"}
         side.manager.confirmed(link)
 

@@ -27,9 +27,6 @@ from plait.overlay.sleeve.session import (
 from plait.overlay.sleeve.supervisor import Pump
 from plait.overlay.switch import PLAIT1, SLEEVE, Control, OverlaySwitch
 
-OUR_OVERLAYS = (PLAIT1, SLEEVE)
-"""What a node can announce, best first. The order of names shared with Weave must be Weave's."""
-
 INTERFACE_INTERVAL = 5.0
 """Seconds between looks at the MTUs of interfaces: a jumbo frame network that is switched on is used soon."""
 

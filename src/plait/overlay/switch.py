@@ -11,6 +11,9 @@ from plait.errors import PlaitError
 
 SLEEVE = "sleeve"
 PLAIT1 = "plait1"
+OVERLAYS = (PLAIT1, SLEEVE)
+"""What a node can offer, best first. The order of names shared with Weave must be Weave's."""
+
 SUPERSEDED = {SLEEVE: PLAIT1}
 """An overlay that is not run where a better form of it is common to both peers."""
 
