@@ -4,6 +4,7 @@ The counts, the cases left out on purpose, and the decoders that property tests 
 conftest.py. Tests never read /vectors files behind this module's back if their cases shall count.
 """
 
+import gzip
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -55,9 +56,11 @@ class Cases(list[Any]):
 
 
 def document(path: str) -> Any:
-    """Give the whole JSON of a vector file, `path` relative to tests/vectors."""
+    """Give the whole JSON of a vector file, `path` relative to tests/vectors; a large one is kept as `path`.gz."""
     if path not in _documents:
-        _documents[path] = json.loads((VECTORS / path).read_text("utf-8"))
+        packed = VECTORS / f"{path}.gz"
+        raw = gzip.decompress(packed.read_bytes()) if packed.exists() else (VECTORS / path).read_bytes()
+        _documents[path] = json.loads(raw)
     return _documents[path]
 
 

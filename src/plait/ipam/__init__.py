@@ -1,0 +1,1 @@
+"""Who owns which addresses: a range divided among peers, agreed by gossip, handed out locally. Pure state machines."""
