@@ -1,6 +1,6 @@
 """What the sessions of both formats have in common: when they began, whether they work, how they ended."""
 
-from plait.overlay.sleeve.actions import Action, Failed
+from plait.overlay.sleeve.actions import Failed
 from plait.overlay.sleeve.ipc import Endpoint
 
 
@@ -54,11 +54,11 @@ class SessionLife:
     def _is_live(self) -> bool:
         return self.confirmed_since is not None and not self._is_over
 
-    def _fail(self, reason: str) -> list[Action]:
+    def _fail(self, reason: str) -> Failed:
         self.failure = reason
-        return [Failed(reason)]
+        return Failed(reason)
 
-    def _refused(self) -> list[Action]:
+    def _refused(self) -> Failed:
         """End because the kernel refuses to send, with `last_send_error`."""
         return self._fail(
             f"the kernel refuses to send UDP datagrams to the peer at {address_text(self.remote)} "

@@ -228,14 +228,14 @@ class SleeveSession(SessionLife):
         self.last_send_error = os.strerror(errno)
         if errno in PASSING_ERRNOS:
             return []
-        return self._refused()
+        return [self._refused()]
 
     def handle_timer(self, now: float) -> list[Action]:
         """Do what is due; call when `next_deadline` has come, later does no harm."""
         if not self._is_live:
             return []
         if now >= self._timeout_at:
-            return self._fail(self._silence(now))
+            return [self._fail(self._silence(now))]
         actions: list[Action] = []
         if now >= self._heartbeat_at:
             actions += self._heartbeat(now)

@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plait.overlay.pmtu import ASSUMED, BASE, LADDER
+from plait.overlay.quality import SUSPICION_INTERVAL
 from plait.overlay.sleeve import actions as a
 from plait.overlay.sleeve.ipc import Endpoint, ProbeAcknowledged
-from plait.overlay.sleeve.plait1.session import CONTROL_GENERATION, LEAST, SUSPICION_INTERVAL, Plait1Session
+from plait.overlay.sleeve.plait1.session import CONTROL_GENERATION, LEAST, Plait1Session
 from plait.overlay.sleeve.session import FAST_HEARTBEAT, HEARTBEAT_TIMEOUT, MISSED_HEARTBEATS, PASSING_ERRNOS
 
 UID = 0x1122

@@ -9,6 +9,7 @@ import os
 from math import inf
 
 from plait.overlay.pmtu import PathMtu
+from plait.overlay.quality import SUSPICION_INTERVAL, PathQuality
 from plait.overlay.sleeve.actions import (
     Action,
     Established,
@@ -21,7 +22,6 @@ from plait.overlay.sleeve.actions import (
 )
 from plait.overlay.sleeve.ipc import Endpoint, ProbeAcknowledged
 from plait.overlay.sleeve.life import SessionLife, address_text
-from plait.overlay.sleeve.plait1.quality import PathQuality
 from plait.overlay.sleeve.plait1.wire import IP_UDP_BYTES, mtu_overhead
 from plait.overlay.sleeve.session import FAST_HEARTBEAT, HEARTBEAT_TIMEOUT, MISSED_HEARTBEATS, PASSING_ERRNOS
 
@@ -29,9 +29,6 @@ CONTROL_GENERATION = 1
 GENERATION_BYTES = 4
 LEAST = 0
 """Size of a probe that is to be as small as possible."""
-
-SUSPICION_INTERVAL = 5.0
-"""Seconds between two suspicions of a black hole: each costs a probe of the path's MTU."""
 
 
 class Plait1Session(SessionLife):
@@ -149,7 +146,7 @@ class Plait1Session(SessionLife):
         self.last_send_error = os.strerror(errno)
         if errno in PASSING_ERRNOS or errno == e.EMSGSIZE:
             return []
-        return self._refused()
+        return [self._refused()]
 
     def control_received(self, tag: int, payload: bytes) -> list[Action]:
         """Take a control message of the neighbour's plait1; what means nothing is counted and ignored."""
@@ -175,7 +172,7 @@ class Plait1Session(SessionLife):
         if not self._is_live:
             return []
         if now >= self._timeout_at:
-            return self._fail(self._silence(now))
+            return [self._fail(self._silence(now))]
         actions: list[Action] = []
         if now >= self._probe_at:
             actions += self._heartbeat(now)

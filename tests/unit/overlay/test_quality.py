@@ -4,14 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from plait.overlay.quality import ENOUGH_DATAGRAMS, MAX_SAMPLES, PROBES_REMEMBERED, WINDOW, PathQuality
 from plait.overlay.sleeve.ipc import ProbeAcknowledged
-from plait.overlay.sleeve.plait1.quality import (
-    ENOUGH_DATAGRAMS,
-    MAX_SAMPLES,
-    PROBES_REMEMBERED,
-    WINDOW,
-    PathQuality,
-)
 
 
 def acked(

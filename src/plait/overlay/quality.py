@@ -2,8 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable
-
-from plait.overlay.sleeve.ipc import ProbeAcknowledged
+from typing import Protocol
 
 WINDOW = 10.0
 """Seconds that loss and rate look back."""
@@ -14,8 +13,30 @@ ENOUGH_DATAGRAMS = 100
 SMOOTHING = 1 / 8
 """Of the round-trip time (RFC 6298, alpha) and, twice that, its variation (beta)."""
 
+SUSPICION_INTERVAL = 5.0
+"""Seconds between two suspicions that `is_losing` is a black hole: each costs a probe of the path's MTU."""
+
 MAX_SAMPLES = 512
 PROBES_REMEMBERED = 30
+
+
+class Sample(Protocol):
+    """What one acknowledgement tells: `rtt` in seconds, the others counted from the connection's beginning.
+
+    `sent`: data units (datagrams or frames) sent before the probe; `received`: how many of them had arrived, as the
+    peer counts. `tx_bytes`, `rx_bytes`: bytes of data in both directions, by our own counters.
+    """
+
+    @property
+    def rtt(self) -> float: ...  # noqa: D102
+    @property
+    def sent(self) -> int: ...  # noqa: D102
+    @property
+    def received(self) -> int: ...  # noqa: D102
+    @property
+    def tx_bytes(self) -> int: ...  # noqa: D102
+    @property
+    def rx_bytes(self) -> int: ...  # noqa: D102
 
 
 class PathQuality:
@@ -26,7 +47,7 @@ class PathQuality:
         self.rtt_variation = 0.0
         self.is_losing = False
         """Data vanished since the last probe, which passed: maybe what is large does not fit the path any more."""
-        self._samples: deque[tuple[float, ProbeAcknowledged]] = deque(maxlen=MAX_SAMPLES)
+        self._samples: deque[tuple[float, Sample]] = deque(maxlen=MAX_SAMPLES)
         self._probes: deque[bool] = deque(maxlen=PROBES_REMEMBERED)
         self._is_waiting = False
 
@@ -36,7 +57,7 @@ class PathQuality:
             self._probes.append(False)
         self._is_waiting = True
 
-    def acknowledged(self, acked: ProbeAcknowledged, now: float) -> None:
+    def acknowledged(self, acked: Sample, now: float) -> None:
         """Take an acknowledgement."""
         if self._is_waiting:
             self._probes.append(True)
@@ -80,7 +101,7 @@ class PathQuality:
             self.rtt_variation += 2 * SMOOTHING * (abs(rtt - self.rtt) - self.rtt_variation)
             self.rtt += SMOOTHING * (rtt - self.rtt)
 
-    def _rate(self, count: Callable[[ProbeAcknowledged], int]) -> float | None:
+    def _rate(self, count: Callable[[Sample], int]) -> float | None:
         if len(self._samples) < 2:
             return None
         (began, first), (ended, last) = self._samples[0], self._samples[-1]
