@@ -124,6 +124,11 @@ def next_sequence(sequence: int) -> int:
     return (sequence + 1) % _SEQUENCE_LIMIT
 
 
+def is_after(sequence: int, other: int) -> bool:
+    """Say whether a sequence is later than another one, also where counting began again at 0."""
+    return 0 < (sequence - other) % _SEQUENCE_LIMIT < _SEQUENCE_LIMIT // 2
+
+
 def _parse_extension(head: bytes) -> Extension | None:
     if len(head) < EXTENDED_HEARTBEAT_BYTES:
         return None
