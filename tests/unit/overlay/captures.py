@@ -1,5 +1,6 @@
 """Reads the live captures: pcap files, reassembled UDP datagrams, and the narrative beside each capture."""
 
+import gzip
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,7 +8,8 @@ from pathlib import Path
 from struct import Struct
 from typing import Any
 
-FOLDER = Path(__file__).parents[2] / "vectors" / "sleeve" / "captures"
+VECTORS = Path(__file__).parents[2] / "vectors"
+FOLDER = VECTORS / "sleeve" / "captures"
 SLEEVE_PORT = 6783
 
 PEERS = {
@@ -42,14 +44,14 @@ class Capture:
     session_key: bytes | None
 
 
-def load(name: str) -> Capture:
-    """Read NAME.pcap and NAME.json."""
-    narrative = json.loads((FOLDER / f"{name}.json").read_text())
+def load(name: str, folder: Path = FOLDER, port: int = SLEEVE_PORT) -> Capture:
+    """Read NAME.pcap and NAME.json, or both gzipped, and the datagrams from or to the port."""
+    narrative = json.loads(_read(folder / f"{name}.json"))
     keys = narrative["session_keys_hex"]
-    frames = list(_read_pcap((FOLDER / f"{name}.pcap").read_bytes()))
+    frames = list(_read_pcap(_read(folder / f"{name}.pcap")))
     return Capture(
         name,
-        tuple(_datagrams(frames)),
+        tuple(_datagrams(frames, port)),
         tuple(narrative["packets"]),
         bytes.fromhex(keys[0]) if keys else None,
     )
@@ -59,6 +61,10 @@ def scenario_log(scenario: str, host: str) -> list[str]:
     """Give the lines of a router's log."""
     lines: list[str] = json.loads((FOLDER / f"scenario-{scenario}.json").read_text())["router_log_excerpt"][host]
     return lines
+
+
+def _read(path: Path) -> bytes:
+    return path.read_bytes() if path.exists() else gzip.decompress(path.with_name(f"{path.name}.gz").read_bytes())
 
 
 def _read_pcap(data: bytes) -> Iterator[tuple[float, bytes]]:
@@ -75,7 +81,7 @@ def _read_pcap(data: bytes) -> Iterator[tuple[float, bytes]]:
         at += length
 
 
-def _datagrams(frames: list[tuple[float, bytes]]) -> Iterator[Datagram]:
+def _datagrams(frames: list[tuple[float, bytes]], port: int) -> Iterator[Datagram]:
     pending: dict[bytes, dict[int, bytes]] = {}
     totals: dict[bytes, int] = {}
     for number, (time, frame) in enumerate(frames, 1):
@@ -96,7 +102,7 @@ def _datagrams(frames: list[tuple[float, bytes]]) -> Iterator[Datagram]:
             body = b"".join(pieces[at] for at in sorted(pieces))
             del pending[key], totals[key]
         source_port, destination_port, length = (int.from_bytes(body[at : at + 2], "big") for at in (0, 2, 4))
-        if SLEEVE_PORT in (source_port, destination_port):
+        if port in (source_port, destination_port):
             assert length == len(body)
             yield Datagram(
                 number,
