@@ -21,6 +21,9 @@ WAIT_RTTS = 3
 HEARING = 1.25
 """Intervals since the last sign of the peer in which we still hear it: it sends one an interval, quicker in trouble."""
 
+STALL, GRACE = 1.5, 1.0
+"""Intervals in which the session was not called, so this host was too busy to hear; and how long it then listens."""
+
 RECOVERY_ECHOES = 3
 """Heartbeats in a row that must be echoed before frames come back."""
 
@@ -96,12 +99,12 @@ class EchoHealth:
         self._is_proven = False
         self._is_waiting = False
         self._streak = 0
-        self._sent_at = self._heard_at = self._healthy_at = self._answered_from = -inf
+        self._sent_at = self._heard_at = self._healthy_at = self._answered_from = self._looked_at = -inf
         self._silent_at = inf
 
     def begin(self, now: float) -> None:
         """The mesh connection stays."""
-        self._answered_from = now
+        self._answered_from = self._looked_at = now
         self._silent_at = now + self.patience
 
     def heard(self, now: float) -> None:
@@ -134,6 +137,9 @@ class EchoHealth:
 
     def judge(self, now: float) -> None:
         """Look at the time."""
+        if self.illness is None and now - self._looked_at > STALL * self._interval:
+            self._silent_at = max(self._silent_at, now + GRACE * self._interval)
+        self._looked_at = now
         if now < self._silent_at:
             return
         if self.illness is None and self._is_proven:
