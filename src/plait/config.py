@@ -20,6 +20,7 @@ DEFAULT_STATUS_ADDR = "127.0.0.1:6782"
 DEFAULT_BRIDGE = "weave"
 DEFAULT_DOCKER_API = "unix:///var/run/docker.sock"
 SLEEVE_LOOPS = ("auto", "python", "compiled")
+FASTDP_ENCAPSULATIONS = ("direct", "device")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 # What IPv4 hosts must take (RFC 791) and what an IPv4 packet can hold.
@@ -54,6 +55,7 @@ class Config:
     mtu: int = 0
     overlays: tuple[str, ...] = OVERLAYS
     sleeve_loop: str = SLEEVE_LOOPS[0]
+    fastdp_encapsulation: str = FASTDP_ENCAPSULATIONS[0]
     bridge: str = DEFAULT_BRIDGE
     http_addr: str = DEFAULT_HTTP_ADDR
     status_addr: str = DEFAULT_STATUS_ADDR
@@ -105,6 +107,10 @@ class Config:
         yield (
             self.sleeve_loop in SLEEVE_LOOPS,
             f"--sleeve-loop {self.sleeve_loop!r} is none of {', '.join(SLEEVE_LOOPS)}",
+        )
+        yield (
+            self.fastdp_encapsulation in FASTDP_ENCAPSULATIONS,
+            f"--fastdp-encapsulation {self.fastdp_encapsulation!r} is none of {', '.join(FASTDP_ENCAPSULATIONS)}",
         )
         yield self.log_level in LOG_LEVELS, f"--log-level {self.log_level!r} is none of {', '.join(LOG_LEVELS)}"
         yield not self.host or _is_ipv4(self.host), f"--host {self.host!r} is no IPv4 address of this machine"

@@ -28,10 +28,13 @@ from plait.mesh.router import Router
 from plait.mesh.shortids import SHORT_IDS
 from plait.mesh.transport import Identity, Transport
 from plait.overlay.bridge import TAP, BridgeKeeper, BridgeSettings
-from plait.overlay.manager import OverlayManager, our_features
+from plait.overlay.fastdp.control import FastdpControl
+from plait.overlay.live import our_features
+from plait.overlay.manager import OverlayManager
 from plait.overlay.sleeve.plait1.native.build import build
 from plait.overlay.sleeve.plait1.native.engine import load_engine
 from plait.overlay.sleeve.supervisor import Pump
+from plait.overlay.switch import FASTDP
 from plait.report import Sources, build_report
 from plait.startup import Host, open_host, pid_file, reset_host
 from plait.state import Store
@@ -64,8 +67,9 @@ class Node:
         self._host = host
         self.name = host.name
         self.is_reset = False
+        self._offered = tuple(each for each in config.overlays if each != FASTDP or host.kernel is not None)
         rng = random.Random(secrets.randbits(256))
-        self._router = _new_router(config, host, rng)
+        self._router = _new_router(config, host, self._offered, rng)
         self._transport = Transport(
             self._router,
             Identity(self._features, lambda: secrets.token_bytes(32), config.password, self._trusts),
@@ -83,8 +87,18 @@ class Node:
             self._on_pump_death,
             loop=config.sleeve_loop,
         )
+        kernel = None
+        if host.kernel is not None:
+            kernel = FastdpControl(host.kernel, host.left, self._pump.send, _now())
         self._overlays = OverlayManager(
-            self._pump, self, config.overlays, udp.path_mtu, underlay.interface_mtus, self._troubles.warn
+            self._pump,
+            self,
+            self._offered,
+            udp.path_mtu,
+            underlay.interface_mtus,
+            self._troubles.warn,
+            kernel=kernel,
+            local_mtu=host.mtu,
         )
         bridge = BridgeSettings(config.bridge, str(self.name), self._host.mtu)
         self._bridge = BridgeKeeper(bridge)
@@ -101,6 +115,7 @@ class Node:
             for repair in await asyncio.to_thread(self._bridge.ensure):
                 _log.info("%s", repair)
             self._pump.set_local_mtu(self._host.mtu)
+            self._watch_kernel()
             async with asyncio.TaskGroup() as tasks:
                 running = [tasks.create_task(coroutine, name=name) for name, coroutine in self._tasks()]
                 await self._begin()
@@ -118,10 +133,21 @@ class Node:
             ("pump", self._pump.run()),
             ("overlay timers", self._overlays.run_timers()),
             ("interfaces", self._overlays.watch_interfaces()),
+            ("datapath", self._overlays.keep_kernel()),
             ("reconcile", self._keep_reconciled()),
             ("names", self._keep_resolved()),
             ("watchdog", self._feed_watchdog()),
         ]
+
+    def _watch_kernel(self) -> None:
+        if self._host.kernel is not None:
+            asyncio.get_running_loop().add_reader(self._host.kernel.fileno(), self._overlays.kernel_readable)
+        elif self._host.kernel_lack is not None:
+            self._troubles.report(
+                "fastdp",
+                f"frames are carried in user space: {self._host.kernel_lack}",
+                "put that right and launch again; --overlays plait1,sleeve says that it is meant so",
+            )
 
     async def _begin(self) -> None:
         """Wait for the pump, call the peers, say that we are ready."""
@@ -175,7 +201,8 @@ class Node:
             case events.ControlReceived(connection, message):
                 self._overlays.control_received(connection, message)
             case events.RoutesChanged():
-                self._overlays.routes_changed(self._router.peers, self._router.routes)
+                peers = self._router.peers
+                self._overlays.routes_changed(self.name, peers.owned_short_ids(), peers, self._router.routes)
             case events.PeerForgotten(peer):
                 _log.info("peer %s(%s) left the mesh", peer.name, peer.summary.nickname)
             case events.Notice(text, is_warning):
@@ -245,11 +272,17 @@ class Node:
 
     async def attach(self, container: str, cidrs: list[str], multicast_route: bool) -> list[str]:
         """See NodeService."""
-        return await self._keeping(self._attacher.attach(container, cidrs, multicast_route))
+        try:
+            return await self._keeping(self._attacher.attach(container, cidrs, multicast_route))
+        finally:
+            self._overlays.ask_kernel()
 
     async def detach(self, container: str, cidrs: list[str]) -> list[str]:
         """See NodeService."""
-        return await self._keeping(self._attacher.detach(container, cidrs))
+        try:
+            return await self._keeping(self._attacher.detach(container, cidrs))
+        finally:
+            self._overlays.ask_kernel()
 
     async def expose(self, cidrs: list[str], masquerade: bool) -> list[str]:
         """See NodeService."""
@@ -350,7 +383,7 @@ class Node:
             conn_id=secrets.randbits(64),
             short_id=own.short_id,
             trusted=self._trusts(remote_ip),
-            overlays=self._config.overlays,
+            overlays=self._offered,
             extra=our_features(),
         )
 
@@ -404,8 +437,10 @@ def _leaves(group: BaseExceptionGroup[BaseException] | None) -> Iterator[BaseExc
             yield error
 
 
-def _new_router(config: Config, host: Host, rng: random.Random) -> Router:
-    ourself = PeerSummary(host.name, config.nickname, rng.randrange(1, 1 << 64), 0, rng.randrange(SHORT_IDS))
+def _new_router(config: Config, host: Host, overlays: tuple[str, ...], rng: random.Random) -> Router:
+    # Frames that are on their way carry the short id that an earlier node had here.
+    short_id = host.left.our_id if host.left.our_id < SHORT_IDS else rng.randrange(SHORT_IDS)
+    ourself = PeerSummary(host.name, config.nickname, rng.randrange(1, 1 << 64), 0, short_id)
     maker = ConnectionMaker(
         rng=rng,
         port=config.port,
@@ -414,7 +449,7 @@ def _new_router(config: Config, host: Host, rng: random.Random) -> Router:
         discovery=config.discovery,
         connection_limit=config.conn_limit,
     )
-    return Router(ourself, maker, config.conn_limit, config.overlays, rng, _now())
+    return Router(ourself, maker, config.conn_limit, overlays, rng, _now())
 
 
 def _prepare_loop(wanted: str) -> None:

@@ -12,6 +12,7 @@ from plait.mesh.name import PeerName
 from plait.mesh.records import PeerRecord
 from plait.mesh.router import Router
 from plait.overlay.bridge import TAP
+from plait.overlay.fastdp.session import FastdpSession
 from plait.overlay.manager import OverlayManager
 from plait.overlay.sleeve import ipc
 from plait.overlay.sleeve.plait1.keys import CIPHER_FEATURE, CIPHER_NAMES, agreed_cipher
@@ -76,7 +77,7 @@ def _detail(sources: Sources, link: Link) -> model.ConnectionDetail:
     counters = sources.stats.peers.get(link.peer, {}) if sources.stats else {}
     established = link.established_at
     session = live.session if live else None
-    quality = session.quality if isinstance(session, Plait1Session) else None
+    quality = session.quality if isinstance(session, Plait1Session | FastdpSession) else None
     return model.ConnectionDetail(
         peer=str(link.peer),
         nick_name=_nickname(sources.router, link.peer),

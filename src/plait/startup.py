@@ -4,18 +4,23 @@ import contextlib
 import os
 import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from plait.attach.container import Container
 from plait.attach.reset import LINK_PREFIX, reset
 from plait.config import Config
-from plait.errors import PermissionNeeded, StateError
+from plait.errors import PermissionNeeded, PlaitError, StateError
 from plait.host import tap, udp, underlay
 from plait.host.netlink import Netlink
 from plait.mesh.name import PeerName
 from plait.overlay.bridge import TAP
+from plait.overlay.fastdp.datapath import KernelDatapath, pins_of
+from plait.overlay.fastdp.datapath import remove as remove_datapath
+from plait.overlay.fastdp.plan import Tables
+from plait.overlay.fastdp.wire import IPV4_OVERHEAD_BYTES, PORT_OFFSET
 from plait.overlay.sleeve.plait1.wire import mtu_overhead
+from plait.overlay.switch import FASTDP
 from plait.state import FILE_NAME, Store
 
 # The bits of a MAC address's first octet (IEEE 802): a name of our own making is locally administered unicast.
@@ -36,6 +41,12 @@ class Host:
     local_ips: frozenset[str]
     tap_fd: int
     sockets: udp.SleeveSockets
+    kernel: KernelDatapath | None = None
+    """What carries frames in the kernel; None if that is not wanted or not possible."""
+    left: Tables = field(default_factory=Tables)
+    """What an earlier node left in the kernel."""
+    kernel_lack: str | None = None
+    """Why the kernel carries none although that is wanted."""
 
     def reopen_tap(self) -> None:
         """Make the tap again, which somebody removed. Raise what `tap.open_tap` raises."""
@@ -53,9 +64,25 @@ def open_host(config: Config, store: Store) -> Iterator[Host]:
         sockets = udp.open_sleeve_sockets(config.host, config.port)
         stack.callback(sockets.close)
         local_ips = frozenset(map(str, underlay.local_addresses()))
-        host = Host(name, _choose_mtu(config), local_ips, tap.open_tap(TAP), sockets)
+        host = Host(name, 0, local_ips, tap.open_tap(TAP), sockets)
         stack.callback(lambda: os.close(host.tap_fd))
+        if FASTDP in config.overlays:
+            _open_kernel(config, host)
+        if host.kernel is not None:
+            stack.callback(host.kernel.close)
+        host.mtu = _choose_mtu(config, is_kernel=host.kernel is not None)
         yield host
+
+
+def _open_kernel(config: Config, host: Host) -> None:
+    is_direct = config.fastdp_encapsulation == "direct"
+    kernel = KernelDatapath(config.bridge, config.port + PORT_OFFSET, pins_of(config.state_dir), is_direct=is_direct)
+    try:
+        host.left = kernel.open()
+    except PlaitError as error:
+        host.kernel_lack = str(error)
+    else:
+        host.kernel = kernel
 
 
 def _choose_name(config: Config, store: Store) -> PeerName:
@@ -80,14 +107,15 @@ def _random_name() -> PeerName:
     return PeerName.from_bytes6(bytes([(first | _LOCAL) & ~_MULTICAST, *rest]))
 
 
-def _choose_mtu(config: Config) -> int:
+def _choose_mtu(config: Config, *, is_kernel: bool) -> int:
     """What a datagram to other hosts can carry: the underlay's MTU without the overhead, unless one is given.
 
     Weave's largest, 65535, is taken as the largest that a tap can have.
     """
     if config.mtu:
         return min(config.mtu, tap.MAX_MTU)
-    overhead = mtu_overhead(config.password is not None)
+    is_encrypted = config.password is not None
+    overhead = IPV4_OVERHEAD_BYTES if is_kernel and not is_encrypted else mtu_overhead(is_encrypted)
     return max(_MIN_MTU, min(tap.MAX_MTU, _underlay_mtu(config) - overhead))
 
 
@@ -132,6 +160,7 @@ def reset_host(config: Config) -> list[str]:
     with Store(config.state_dir) as store:
         containers = [Container(a.ident, Path(a.netns), a.netns_id, a.pid, a.docker_id) for a in store.attachments]
         troubles = reset(config.bridge, containers)
+        remove_datapath(pins_of(config.state_dir))
     for path in config.state_dir.glob(f"{FILE_NAME}*"):
         try:
             path.unlink(missing_ok=True)

@@ -18,9 +18,9 @@ def test_the_defaults_are_weaves() -> None:
     assert config.socket_path == Path("/run/plait/plait.sock")
 
 
-def test_plaits_own_format_is_offered_first() -> None:
+def test_the_kernel_is_offered_first_then_plaits_own_format() -> None:
     config = Config(nickname="n")
-    assert (config.overlays, config.sleeve_loop) == (("plait1", "sleeve"), "auto")
+    assert (config.overlays, config.sleeve_loop) == (("fastdp", "plait1", "sleeve"), "auto")
     assert config.overlays == OVERLAYS
     assert SLEEVE_LOOPS == LOOPS
 
@@ -93,7 +93,7 @@ def test_good_values_are_taken(good: dict[str, Any]) -> None:
         ({"run_dir": Path("/" + "x" * 120)}, "--run-dir"),
         ({"overlays": ()}, "--overlays"),
         ({"overlays": ("",)}, "--overlays"),
-        ({"overlays": ("fastdp", "sleeve")}, "--overlays 'fastdp,sleeve'"),
+        ({"overlays": ("awsvpc", "sleeve")}, "--overlays 'awsvpc,sleeve'"),
         ({"overlays": ("sleeve", "sleeve")}, "--overlays"),
         ({"sleeve_loop": "fast"}, "--sleeve-loop 'fast'"),
         ({"peers": ("a:b:c",)}, "a:b:c"),

@@ -65,7 +65,12 @@ _NODE_OPTIONS = (
     click.option("--no-discovery", is_flag=True, help="Connect to the named peers only."),
     click.option("--trusted-subnets", help="Subnets whose peers need no encryption of frames."),
     click.option("--mtu", type=int, envvar="WEAVE_MTU", help="Overlay MTU. Default: what the uplink carries."),
-    click.option("--overlays", help="Formats to offer, best first (plait1,sleeve). Weave peers speak sleeve only."),
+    click.option("--overlays", help="What to offer, best first (fastdp,plait1,sleeve)."),
+    click.option("--no-fastdp", is_flag=True, help="Carry frames in user space only, as --overlays plait1,sleeve."),
+    click.option(
+        "--fastdp-encapsulation",
+        help="direct: eBPF writes outer headers where it can; device: the VXLAN device always does (direct).",
+    ),
     click.option("--sleeve-loop", help="What moves frames in user space: auto, python or compiled (auto)."),
     click.option("--weave-bridge", help="Name of the bridge (weave)."),
     click.option("--http-addr", envvar="WEAVE_HTTP_ADDR", help="Control API (127.0.0.1:6784); empty: off."),
@@ -78,12 +83,14 @@ _NODE_OPTIONS = (
 _NAMED_ALIKE = (
     *("nickname", "host", "port", "conn_limit", "mtu", "docker_api", "resume", "log_level"),
     *("http_addr", "status_addr", "metrics_addr", "sleeve_loop"),
+    "fastdp_encapsulation",
 )
 
 
 def make_config(options: dict[str, Any]) -> "Config":
     """Build a Config from the options of `node_options` and the peers; raises ConfigError."""
     from plait.config import Config, parse_subnets
+    from plait.overlay.switch import FASTDP, OVERLAYS
 
     values = {key: options[key] for key in _NAMED_ALIKE if options[key] is not None}
     if options["host"] == "0.0.0.0":
@@ -92,6 +99,8 @@ def make_config(options: dict[str, Any]) -> "Config":
         values["bridge"] = options["weave_bridge"]
     if options["overlays"] is not None:
         values["overlays"] = tuple(word.strip() for word in options["overlays"].split(","))
+    if options["no_fastdp"]:
+        values["overlays"] = tuple(each for each in values.get("overlays", OVERLAYS) if each != FASTDP)
     return Config(
         name=_peer_name(options["name"]),
         password=read_password(options),

@@ -123,6 +123,16 @@ class Netlink:
         with self._doing(f"list the ports of the bridge {bridge}"):
             return [_to_link(message) for message in self._ip.get_links(master=index)]
 
+    def other_end(self, veth: Link) -> Link | None:
+        """The other end of a veth that is in another namespace; None if there is none, or it is in this one."""
+        if veth.peer_index is None or veth.peer_netns_id is None:
+            return None
+        doing = f"look up the other end of {veth.name}"
+        with self._doing(doing, tolerate=(errno.ENODEV, errno.EINVAL)):  # the namespace may be gone
+            for message in self._ip.link("get", index=veth.peer_index, if_netnsid=veth.peer_netns_id):
+                return _to_link(message)
+        return None
+
     def namespace_number(self, netns: str | os.PathLike[str]) -> int | None:
         """The number by which this namespace knows the one at a path, as in `Link.peer_netns_id`; None if it does not.
 
@@ -218,6 +228,15 @@ class Netlink:
             raise NoSuchLink(f"cannot {doing}: there is no such interface in a bridge")
         with self._doing(doing):
             self._ip.brport("set", index=link.index, mode=int(on))
+
+    def set_isolated(self, name: str, on: bool) -> None:
+        """Whether a bridge keeps frames of this port from its other isolated ports. Raise NoSuchLink."""
+        doing = f"isolate the bridge port {name}"
+        link = self.link(name)
+        if link is None or link.master_index is None:
+            raise NoSuchLink(f"cannot {doing}: there is no such interface in a bridge")
+        with self._doing(doing):
+            self._ip.brport("set", index=link.index, isolated=int(on))
 
     def addresses(self, name: str | None = None) -> list[Address]:
         """The addresses of an interface, of all interfaces without a name. Raise NoSuchLink."""

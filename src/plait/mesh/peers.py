@@ -80,6 +80,15 @@ class Peers:
             return list(self._records.values())
         return [self._records[name] for name in names if name in self._records]
 
+    def owned_short_ids(self) -> dict[PeerName, int]:
+        """Give the short ID of each peer that owns one, ourselves included."""
+        owned = {}
+        for record in self.records():
+            short_id = record.summary.short_id
+            if short_id is not None and self.short_ids.owner(short_id) == record.name:
+                owned[record.name] = short_id
+        return owned
+
     def nickname_matches(self, text: str) -> list[PeerName]:
         """Give the names of all peers with this nickname, lowest first."""
         return sorted(name for name, record in self._records.items() if record.summary.nickname == text)

@@ -59,6 +59,8 @@ class Forwarder:
         self._to: dict[bytes, Decision] = {}
         self._flood_own = DROP
         self._flood_of: dict[bytes, Decision] = {}
+        self._own_copies: tuple[Copy, ...] = ()
+        self._carried: frozenset[bytes] = frozenset()
 
     def set_routes(
         self, known: Iterable[int], unicast: Mapping[int, int], broadcast: Mapping[int, Sequence[int]]
@@ -69,9 +71,15 @@ class Forwarder:
         self._next_hop = {_name_bytes(dst): _name_bytes(hop) for dst, hop in unicast.items()}
         self._to = {dst: Decision(False, False, False, ((hop, name, dst),)) for dst, hop in self._next_hop.items()}
         trees = {_name_bytes(src): list(map(_name_bytes, hops)) for src, hops in broadcast.items()}
-        self._flood_own = Decision(False, True, False, _copies(name, trees.pop(name, [])))
+        self._own_copies = _copies(name, trees.pop(name, []))
         self._flood_of = {src: Decision(True, True, False, _copies(src, hops)) for src, hops in trees.items() if hops}
         self.macs.retain_peers(self._known)
+        self.set_carried(self._carried)
+
+    def set_carried(self, neighbours: Iterable[bytes]) -> None:
+        """Leave copies of what this host or the kernel floods to the kernel, for these neighbours."""
+        self._carried = frozenset(neighbours)
+        self._flood_own = Decision(False, True, False, self._not_carried(self._own_copies))
 
     def captured(self, frame: bytes, now: float) -> Decision:
         """Decide about a frame that a container of this host sent."""
@@ -111,12 +119,36 @@ class Forwarder:
             return INJECT
         return _without(hop, self._flood_of[src])
 
+    def labelled(self, src: bytes, dst: bytes, frame: bytes, now: float) -> Decision:
+        """Decide about a frame that the kernel's datapath hands over, with the peers that it is from and for.
+
+        For ourselves: a broadcast of `src`, which neighbours that the kernel does not serve must get too.
+        """
+        if len(frame) < HEADER_BYTES:
+            return self._drop("short")
+        if src not in self._known or dst not in self._known:
+            return self._drop("unknown_peer")
+        if src == self._name:
+            self.macs.learn_local(frame[6:12], now)
+            return self._to.get(dst) or self._drop("no_route")
+        self.macs.learn_remote(frame[6:12], src, now)
+        if dst != self._name:
+            next_hop = self._next_hop.get(dst)
+            if next_hop is None:
+                return self._drop("no_route")
+            return Decision(False, False, False, ((next_hop, src, dst),))
+        flood = self._flood_of.get(src)
+        return DROP if flood is None else Decision(False, True, False, self._not_carried(flood.copies))
+
     def answer(self, src: bytes, dst: bytes) -> Decision:
         """Decide about our answer to a frame labelled `src` and `dst` (ICMP): it travels as if `dst` had sent it."""
         if src == self._name:
             return INJECT
         hop = self._next_hop.get(src)
         return self._drop("no_route") if hop is None else Decision(False, False, False, ((hop, dst, src),))
+
+    def _not_carried(self, copies: tuple[Copy, ...]) -> tuple[Copy, ...]:
+        return tuple(copy for copy in copies if copy[0] not in self._carried)
 
     def _relay(self, hop: bytes, src: bytes, dst: bytes) -> Decision:
         next_hop = self._next_hop.get(dst)

@@ -1,8 +1,10 @@
-"""The overlays of this node's connections: drives sessions, timers and the pump. Decides nothing itself."""
+"""The overlays of this node's connections: drives sessions, timers, pump and kernel. Decides nothing itself."""
 
 import asyncio
+import errno
+import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from plait.errors import PlaitError
@@ -11,31 +13,33 @@ from plait.mesh.events import ConnectionId
 from plait.mesh.links import Link
 from plait.mesh.name import PeerName
 from plait.mesh.routes import Routes
+from plait.overlay.fastdp import actions as fastdp
+from plait.overlay.fastdp.control import FastdpControl
+from plait.overlay.fastdp.plan import Topology
+from plait.overlay.fastdp.session import FastdpSession
+from plait.overlay.fastdp.wire import PORT_OFFSET, parse_heartbeat
+from plait.overlay.live import Action, LiveConnection, Session, begin
 from plait.overlay.sleeve import actions as sleeve
 from plait.overlay.sleeve import ipc
 from plait.overlay.sleeve.datagram import FRAGMENTATION_TEST_LENGTH, HEARTBEAT_LENGTH
-from plait.overlay.sleeve.plait1.keys import CIPHER_FEATURE, CIPHER_WORDS, agreed_cipher, preferred_cipher
+from plait.overlay.sleeve.plait1.keys import CIPHER_FEATURE, agreed_cipher
 from plait.overlay.sleeve.plait1.session import Plait1Session
-from plait.overlay.sleeve.session import (
-    FAST_HEARTBEAT,
-    FIRST_REPEAT,
-    HEARTBEAT_FEATURE,
-    OUR_HEARTBEAT_MS,
-    SleeveSession,
-    agreed_heartbeat,
-)
+from plait.overlay.sleeve.session import HEARTBEAT_FEATURE, SleeveSession
 from plait.overlay.sleeve.supervisor import Pump
-from plait.overlay.switch import PLAIT1, SLEEVE, Control, OverlaySwitch
+from plait.overlay.switch import (
+    FASTDP,
+    BestChanged,
+    ConnectionEstablished,
+    ConnectionFailed,
+    Control,
+    Event,
+    OverlaySwitch,
+)
+
+_log = logging.getLogger(__name__)
 
 INTERFACE_INTERVAL = 5.0
 """Seconds between looks at the MTUs of interfaces: a jumbo frame network that is switched on is used soon."""
-
-Session = SleeveSession | Plait1Session
-
-
-def our_features() -> dict[str, str]:
-    """Give the handshake features of plait's own, which Weave peers ignore."""
-    return {HEARTBEAT_FEATURE: str(OUR_HEARTBEAT_MS), CIPHER_FEATURE: CIPHER_WORDS[preferred_cipher()]}
 
 
 class Mesh(Protocol):
@@ -51,20 +55,6 @@ class Mesh(Protocol):
         """No overlay is left on the connection."""
 
 
-@dataclass(slots=True)
-class LiveConnection:
-    """A connection with its overlays."""
-
-    link: Link
-    switch: OverlaySwitch
-    session: Session
-
-    @property
-    def overlay(self) -> str:
-        """The name of the session's overlay."""
-        return PLAIT1 if isinstance(self.session, Plait1Session) else SLEEVE
-
-
 class OverlayManager:
     """Starts, feeds and stops the overlays of every connection."""
 
@@ -76,9 +66,13 @@ class OverlayManager:
         path_mtu: Callable[[str, str], int],
         interface_mtus: Callable[[Sequence[str]], list[int | None]],
         warn: Callable[[str], None],
+        *,
+        kernel: FastdpControl | None = None,
+        local_mtu: int = 1500,
     ) -> None:
-        """`ours`: overlays that this node offers, best first.
+        """`ours`: overlays that this node offers, best first; fastdp only with a `kernel` that carries frames.
 
+        `local_mtu`: the largest IP packet that a container of this host sends.
         `path_mtu` answers (local IP, remote IP) from the kernel's knowledge without sending; raises OSError.
         `interface_mtus` gives the MTU of the interface towards each address, None without a route; called in a thread.
         """
@@ -88,6 +82,9 @@ class OverlayManager:
         self._mesh = mesh
         self._path_mtu = path_mtu
         self._warn = warn
+        self._kernel = kernel
+        self._local_mtu = local_mtu
+        self._kernel_asked = asyncio.Event()
         self._live: dict[ConnectionId, LiveConnection] = {}
         self._by_peer: dict[PeerName, LiveConnection] = {}
         self._timer_moved = asyncio.Event()
@@ -101,22 +98,30 @@ class OverlayManager:
 
     def confirmed(self, link: Link) -> None:
         """The connection joined the mesh: start its overlays. The dialling side knows where the peer's UDP port is."""
-        switch = OverlaySwitch(self._ours, link.overlays)
-        live = LiveConnection(link, switch, _new_session(link, switch))
+        live = begin(link, OverlaySwitch(self._ours, link.overlays), self._local_mtu)
         self._live[link.id] = live
         self._by_peer[link.peer] = live
-        self._set_connection(live)
-        self._perform(live, live.session.confirm(_now()))
+        if live.user is not None:
+            self._set_connection(live)
+            self._perform(live, live.user, live.user.confirm(_now()))
+        if live.fastdp is not None:
+            self._kernel_asked.set()
+            lack = self._fastdp_lack(link)
+            fast = live.fastdp
+            self._perform(live, fast, fast.confirm(_now()) if lack is None else fast.unavailable(lack))
+        self._plan()
 
     def removed(self, connection: ConnectionId) -> None:
         """The connection left the mesh."""
         live = self._live.pop(connection, None)
         if live is None:
             return
-        live.session.stop()
+        for session in live.sessions:
+            session.stop()
         if self._by_peer.get(live.link.peer) is live:
             del self._by_peer[live.link.peer]
             self._pump.remove_connection(live.link.peer)
+        self._plan()
 
     def control_received(
         self, connection: ConnectionId, message: messages.OverlayControl | messages.LegacyOverlayControl
@@ -127,22 +132,30 @@ class OverlayManager:
             return
         index = message.index if isinstance(message, messages.OverlayControl) else None
         incoming = live.switch.incoming(Control(index, message.tag, message.payload))
-        if incoming is None or incoming.overlay != live.overlay:
+        if incoming is None:
             return
-        session = live.session
-        if isinstance(session, Plait1Session):
-            self._perform(live, session.control_received(incoming.tag, incoming.payload))
-        else:
-            self._perform(live, session.control_received(incoming.tag, incoming.payload, _now()))
+        tag, payload = incoming.tag, incoming.payload
+        session = live.fastdp if incoming.overlay == FASTDP else live.user
+        match session:
+            case Plait1Session():
+                self._perform(live, session, session.control_received(tag, payload))
+            case SleeveSession() | FastdpSession():
+                self._perform(live, session, session.control_received(tag, payload, _now()))
 
-    def routes_changed(self, known: Iterable[PeerName], routes: Routes) -> None:
-        """The pump must know all peers, next hops and broadcast trees."""
-        known = list(known)
+    def routes_changed(
+        self, us: PeerName, short_ids: dict[PeerName, int], known: Iterable[PeerName], routes: Routes
+    ) -> None:
+        """Pump and kernel must know all peers, next hops and broadcast trees; `short_ids` are those the peers own."""
+        unicast = {destination: via for destination, via in routes.unicast_table().items() if via}
+        broadcast = {source: routes.broadcast(source) for source in known}
         self._pump.set_routes(
-            known=[int(name) for name in known],
-            unicast={int(destination): int(via) for destination, via in routes.unicast_table().items() if via},
-            broadcast={int(source): [int(hop) for hop in routes.broadcast(source)] for source in known},
+            known=[int(name) for name in broadcast],
+            unicast={int(destination): int(via) for destination, via in unicast.items()},
+            broadcast={int(source): [int(hop) for hop in hops] for source, hops in broadcast.items()},
         )
+        if self._kernel is not None:
+            self._kernel.set_topology(Topology(us, short_ids, unicast, broadcast))
+            self._plan()
 
     # From the pump
 
@@ -160,9 +173,9 @@ class OverlayManager:
             case ipc.PacketTooBig(peer):
                 self._feed_plait1(peer, lambda session: session.packet_too_big())
                 self._feed_sleeve(peer, lambda session: session.packet_too_big(_now()))
-            case ipc.SendFailed(peer, errno):
-                self._feed_plait1(peer, lambda session: session.send_failed(errno))
-                self._feed_sleeve(peer, lambda session: session.send_failed(errno, _now()))
+            case ipc.SendFailed(peer, number):
+                self._feed_plait1(peer, lambda session: session.send_failed(number))
+                self._feed_sleeve(peer, lambda session: session.send_failed(number, _now()))
             case ipc.Complaint(text):
                 self._warn(text)
             case ipc.Ready() | ipc.Stats():
@@ -175,8 +188,8 @@ class OverlayManager:
         """
         lost = []
         for live in list(self._live.values()):
-            if isinstance(live.session, Plait1Session):
-                self._perform(live, live.session.pump_died(_now()))
+            if isinstance(live.user, Plait1Session):
+                self._perform(live, live.user, live.user.pump_died(_now()))
             elif live.link.session_key is not None:
                 lost.append(live.link.id)
         return lost
@@ -193,13 +206,51 @@ class OverlayManager:
 
     def _feed_sleeve(self, peer: int, step: Callable[[SleeveSession], list[sleeve.Action]]) -> None:
         live = self._by_peer.get(PeerName(peer))
-        if live is not None and isinstance(live.session, SleeveSession):
-            self._perform(live, step(live.session))
+        if live is not None and isinstance(live.user, SleeveSession):
+            self._perform(live, live.user, step(live.user))
 
     def _feed_plait1(self, peer: int, step: Callable[[Plait1Session], list[sleeve.Action]]) -> None:
         live = self._by_peer.get(PeerName(peer))
-        if live is not None and isinstance(live.session, Plait1Session):
-            self._perform(live, step(live.session))
+        if live is not None and isinstance(live.user, Plait1Session):
+            self._perform(live, live.user, step(live.user))
+
+    # From the kernel
+
+    def kernel_readable(self) -> None:
+        """Take the heartbeats that came by VXLAN."""
+        kernel = self._kernel
+        if kernel is None:
+            return
+        for event in kernel.kernel.events():
+            peer = kernel.peer(event.source)
+            live = None if peer is None else self._by_peer.get(peer)
+            heartbeat = parse_heartbeat(event.head, event.length)
+            if live is None or live.fastdp is None or heartbeat is None:
+                continue
+            live.fastdp.traffic_counted(kernel.traffic(event.source))
+            self._perform(live, live.fastdp, live.fastdp.heartbeat_received(event.remote, heartbeat, _now()))
+
+    async def keep_kernel(self) -> None:
+        """Keep the datapath as it must be, until cancelled: now and then, and at once when asked."""
+        kernel = self._kernel
+        while kernel is not None:
+            self._kernel_asked.clear()
+            remotes = {live.fastdp.remote_ip for live in self._live.values() if live.fastdp is not None}
+            try:
+                for repair in await asyncio.to_thread(kernel.kernel.ensure, remotes):
+                    _log.info("%s", repair)
+            except (PlaitError, OSError) as error:
+                self._warn(f"the kernel's datapath cannot be kept in order ({error}): tried again in a moment")
+            self._plan()
+            try:
+                async with asyncio.timeout(INTERFACE_INTERVAL):
+                    await self._kernel_asked.wait()
+            except TimeoutError:
+                kernel.kernel.sweep()
+
+    def ask_kernel(self) -> None:
+        """Something changed that the datapath must know: a container came or went."""
+        self._kernel_asked.set()
 
     # Timers
 
@@ -207,16 +258,25 @@ class OverlayManager:
         """Wake the sessions when they ask for it, until cancelled."""
         while True:
             self._timer_moved.clear()
-            deadlines = [live.session.next_deadline() for live in self._live.values()]
+            deadlines = [session.next_deadline() for live in self._live.values() for session in live.sessions]
+            if self._kernel is not None:
+                deadlines.append(self._kernel.next_deadline())
             try:
                 async with asyncio.timeout_at(min((when for when in deadlines if when is not None), default=None)):
                     await self._timer_moved.wait()
             except TimeoutError:
-                now = _now()
-                for live in list(self._live.values()):
-                    deadline = live.session.next_deadline()
-                    if deadline is not None and deadline <= now:
-                        self._perform(live, live.session.handle_timer(now))
+                self._handle_timers(_now())
+
+    def _handle_timers(self, now: float) -> None:
+        for live in list(self._live.values()):
+            for session in live.sessions:
+                deadline = session.next_deadline()
+                if deadline is not None and deadline <= now:
+                    self._count_traffic(live, session)
+                    self._perform(live, session, session.handle_timer(now))
+        planned = None if self._kernel is None else self._kernel.next_deadline()
+        if planned is not None and planned <= now:
+            self._plan()
 
     async def watch_interfaces(self) -> None:
         """Tell the sessions the MTUs of their interfaces when they ask and from time to time, until cancelled."""
@@ -227,34 +287,45 @@ class OverlayManager:
             except TimeoutError:
                 pass
             self._interface_asked.clear()
-            sessions = [
-                (live, live.session, live.session.remote)
+            asking = [
+                (live, session, remote)
                 for live in self._live.values()
-                if isinstance(live.session, Plait1Session) and live.session.remote is not None
+                for session in live.sessions
+                if not isinstance(session, SleeveSession) and (remote := _remote_ip(session)) is not None
             ]
-            if not sessions:
+            if not asking:
                 continue
             try:
-                mtus = await asyncio.to_thread(self._interface_mtus, [remote[0] for _, _, remote in sessions])
+                mtus = await asyncio.to_thread(self._interface_mtus, [remote for _, _, remote in asking])
             except (PlaitError, OSError) as error:
                 self._warn(f"the interfaces towards the peers cannot be looked at ({error}): asked again in a moment")
                 continue
-            for (live, session, remote), mtu in zip(sessions, mtus, strict=True):
-                if session.remote == remote and self._live.get(live.link.id) is live:
-                    self._perform(live, session.interface_mtu_known(mtu, _now()))
+            for (live, session, remote), mtu in zip(asking, mtus, strict=True):
+                if _remote_ip(session) == remote and self._live.get(live.link.id) is live:
+                    self._perform(live, session, session.interface_mtu_known(mtu, _now()))
 
     # Acting
 
-    def _perform(self, live: LiveConnection, actions: list[sleeve.Action]) -> None:
+    def _perform(self, live: LiveConnection, session: Session, actions: Sequence[Action]) -> None:
         for action in actions:
-            self._perform_one(live, action)
+            self._perform_one(live, session, action)
         self._timer_moved.set()
 
-    def _perform_one(self, live: LiveConnection, action: sleeve.Action) -> None:
+    def _perform_one(self, live: LiveConnection, session: Session, action: Action) -> None:
         link, peer = live.link, live.link.peer
+        overlay = FASTDP if session is live.fastdp else live.overlay
         match action:
             case sleeve.SendControl(tag, payload):
-                self._send_control(live, tag, payload)
+                self._send_control(live, overlay, tag, payload)
+            case fastdp.SendFrame(frame):
+                self._send_frame(live, frame)
+            case fastdp.SetPath():
+                self._kernel_asked.set()
+                self._plan()
+            case fastdp.Healthy():
+                self._follow(live, live.switch.healthy(overlay))
+            case fastdp.Unhealthy(reason):
+                self._follow(live, live.switch.unhealthy(overlay, reason))
             case sleeve.SendHeartbeat():
                 self._pump.send(ipc.SendSpecial(peer, HEARTBEAT_LENGTH, link.uid, df=True))
             case sleeve.SendFragmentationTest():
@@ -274,14 +345,70 @@ class OverlayManager:
             case sleeve.RenewKeys():
                 self._set_connection(live)
             case sleeve.Established():
-                live.switch.established(live.overlay)
-                self._mesh.established(link.id)
+                self._follow(live, live.switch.established(overlay))
             case sleeve.Failed(reason):
-                live.switch.failed(live.overlay, reason)
-                self._mesh.failed(link.id, reason)
+                self._follow(live, live.switch.failed(overlay, reason))
+
+    def _follow(self, live: LiveConnection, events: Sequence[Event]) -> None:
+        """Act on what the switch decided."""
+        for event in events:
+            match event:
+                case BestChanged(overlay, reason):
+                    _log.info("frames for %s go by %s: %s", live.link.peer, overlay, reason)
+                case ConnectionEstablished():
+                    self._mesh.established(live.link.id)
+                case ConnectionFailed(reason):
+                    self._mesh.failed(live.link.id, reason)
+        self._plan()
+
+    def _plan(self) -> None:
+        """Put into the kernel what follows from routes and connections."""
+        kernel = self._kernel
+        if kernel is None:
+            return
+        carriers = {
+            live.link.peer: kernel.carrier(live.fastdp, live.link.local_ip, is_best=live.switch.best == FASTDP)
+            for live in self._by_peer.values()
+        }
+        try:
+            kernel.plan(carriers, _now())
+        except PlaitError as error:
+            self._warn(f"the datapath's tables cannot be written ({error}): tried again in a moment")
+        self._timer_moved.set()
+
+    def _fastdp_lack(self, link: Link) -> str | None:
+        """Say why fastdp cannot serve a connection, None if it can."""
+        if self._kernel is None:
+            return "this node's kernel does not carry frames"
+        ours = self._kernel.kernel.port
+        theirs = int(link.address.rpartition(":")[2]) + PORT_OFFSET if link.outbound else ours
+        if theirs != ours:
+            return (
+                f"the peer's VXLAN is at UDP port {theirs} and this node's at {ours}, and one device serves one port: "
+                "launch both with the same --port"
+            )
+        return None
+
+    def _count_traffic(self, live: LiveConnection, session: Session) -> None:
+        if self._kernel is not None and isinstance(session, FastdpSession):
+            short_id = self._kernel.topology.ids.get(live.link.peer)
+            if short_id is not None:
+                session.traffic_counted(self._kernel.traffic(short_id))
+
+    def _send_frame(self, live: LiveConnection, frame: bytes) -> None:
+        kernel, session = self._kernel, live.fastdp
+        short_id = None if kernel is None else kernel.topology.ids.get(live.link.peer)
+        if kernel is None or session is None or short_id is None or kernel.kernel.our_id is None:
+            return  # without a short id a peer cannot be reached by VXLAN: the next heartbeat may
+        try:
+            kernel.kernel.send(frame, short_id, live.link.local_ip, session.remote_ip)
+        except OSError as error:
+            number = error.errno or 0
+            failed = session.packet_too_big if number == errno.EMSGSIZE else partial(session.send_failed, number)
+            self._perform(live, session, failed())
 
     def _set_connection(self, live: LiveConnection) -> None:
-        link, session = live.link, live.session
+        link, session = live.link, live.user
         self._pump.send(
             ipc.SetConnection(
                 peer=link.peer,
@@ -297,8 +424,8 @@ class OverlayManager:
             )
         )
 
-    def _send_control(self, live: LiveConnection, tag: int, payload: bytes) -> None:
-        control = live.switch.outgoing(live.overlay, tag, payload)
+    def _send_control(self, live: LiveConnection, overlay: str, tag: int, payload: bytes) -> None:
+        control = live.switch.outgoing(overlay, tag, payload)
         if control is None:
             return
         if control.index is None:
@@ -308,9 +435,8 @@ class OverlayManager:
         self._mesh.send_control(live.link.id, messages.encode(message))
 
     def _query_path_mtu(self, live: LiveConnection) -> None:
-        session = live.session
-        remote = session.remote
-        if remote is None or not isinstance(session, SleeveSession):
+        session = live.user
+        if not isinstance(session, SleeveSession) or (remote := session.remote) is None:
             return
         mtu: int | None
         try:
@@ -318,30 +444,13 @@ class OverlayManager:
         except OSError as error:
             self._warn(f"the kernel knows no path MTU to {remote[0]} ({error.strerror}): is there a route to it?")
             mtu = None
-        self._perform(live, session.path_mtu_known(mtu, _now()))
+        self._perform(live, session, session.path_mtu_known(mtu, _now()))
 
 
-def _new_session(link: Link, switch: OverlaySwitch) -> Session:
-    """Begin the best of the common overlays that this node carries in user space."""
-    remote_ip, _, remote_port = link.address.rpartition(":")
-    remote = (remote_ip, int(remote_port)) if link.outbound else None
-    theirs = link.extra.get(HEARTBEAT_FEATURE)
-    is_encrypted, interval = link.session_key is not None, agreed_heartbeat(theirs)
-    if PLAIT1 in switch.common:
-        return Plait1Session(
-            connection_uid=link.uid,
-            is_encrypted=is_encrypted,
-            remote=remote,
-            heartbeat_interval=interval,
-            first_repeat=FIRST_REPEAT,
-        )
-    return SleeveSession(
-        connection_uid=link.uid,
-        is_encrypted=is_encrypted,
-        remote=remote,
-        heartbeat_interval=interval,
-        first_repeat=FAST_HEARTBEAT if theirs is None else FIRST_REPEAT,
-    )
+def _remote_ip(session: Session) -> str | None:
+    if isinstance(session, FastdpSession):
+        return session.remote_ip
+    return None if session.remote is None else session.remote[0]
 
 
 def _now() -> float:

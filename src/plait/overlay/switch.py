@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 from plait.errors import PlaitError
 
+FASTDP = "fastdp"
 SLEEVE = "sleeve"
 PLAIT1 = "plait1"
-OVERLAYS = (PLAIT1, SLEEVE)
+OVERLAYS = (FASTDP, PLAIT1, SLEEVE)
 """What a node can offer, best first. The order of names shared with Weave must be Weave's."""
 
 SUPERSEDED = {SLEEVE: PLAIT1}

@@ -15,13 +15,14 @@ from plait.mesh.links import Link, Links
 from plait.mesh.name import PeerName
 from plait.mesh.records import ConnectionSummary, PeerRecord, PeerSummary
 from plait.mesh.routes import Routes
-from plait.overlay.manager import OverlayManager, our_features
+from plait.overlay.live import our_features
+from plait.overlay.manager import OverlayManager
 from plait.overlay.sleeve import ipc
 from plait.overlay.sleeve.plait1.keys import CIPHER_FEATURE, Cipher, agreed_cipher
 from plait.overlay.sleeve.plait1.session import CONTROL_GENERATION, Plait1Session
 from plait.overlay.sleeve.session import SleeveSession
 from plait.overlay.sleeve.supervisor import Pump
-from plait.overlay.switch import OVERLAYS, PLAIT1, SLEEVE
+from plait.overlay.switch import PLAIT1, SLEEVE
 from unit.mesh.routers import features, opened
 
 UID = 0x1122
@@ -66,7 +67,7 @@ class Side:
         self,
         number: int,
         path_mtu: Callable[[str, str], int] = lambda local, remote: PATH_MTU,
-        ours: Sequence[str] = OVERLAYS,
+        ours: Sequence[str] = (PLAIT1, SLEEVE),
     ) -> None:
         self.number = number
         self.address = (f"192.0.2.{number}", 6783)
@@ -176,7 +177,7 @@ def test_both_sides_find_that_frames_pass_and_what_fits() -> None:
 def test_interfaces_that_cannot_be_looked_at_are_a_warning() -> None:
     async def scene(one: Side, other: Side) -> None:
         one.refusals = [KernelRefused("no memory for netlink")]
-        await meet(one, other, overlays=OVERLAYS)
+        await meet(one, other, overlays=BOTH)
         await until(lambda: bool(one.warnings))
         (live,) = one.manager._live.values()
         one.manager._interface_asked.set()
@@ -268,7 +269,8 @@ def test_the_pump_gets_all_routes() -> None:
             return PeerRecord(PeerSummary(PeerName(name), f"n{name}", name, 1, name), ends)
 
         routes = Routes.compute(PeerName(1), [record(1, 2), record(2, 1, 3), record(3, 2)])
-        one.manager.routes_changed([PeerName(n) for n in (1, 2, 3)], routes)
+        names = [PeerName(n) for n in (1, 2, 3)]
+        one.manager.routes_changed(names[0], {}, names, routes)
         (told,) = one.told(ipc.SetRoutes)
         assert sorted(told.known) == [1, 2, 3]
         assert {far: via for far, via in told.unicast.items() if far != 1} == {2: 2, 3: 2}
@@ -279,7 +281,7 @@ def test_the_pump_gets_all_routes() -> None:
 
 # Two plait nodes
 
-BOTH = OVERLAYS
+BOTH = (PLAIT1, SLEEVE)
 
 
 @pytest.mark.parametrize("key", [None, KEY], ids=["plain", "encrypted"])

@@ -65,6 +65,16 @@ class SetRoutes(_Message, frozen=True):
     broadcast: dict[int, list[int]]
 
 
+class SetKernel(_Message, frozen=True):
+    """Node to pump: what the kernel's datapath does: short id -> peer, and the neighbours that it sends frames to.
+
+    With it, frames that come tagged with two short ids have a source and a destination (fastdp/bpf/fastdp.bpf.c).
+    """
+
+    short_ids: dict[int, int]
+    carried: list[int]
+
+
 class SendSpecial(_Message, frozen=True):
     """Node to pump: send a special frame of `length` bytes: 14 zero bytes, then `uid` if given, then zeros."""
 
@@ -97,6 +107,7 @@ ToPump = (
     | SetPath
     | RemoveConnection
     | SetRoutes
+    | SetKernel
     | SendSpecial
     | SendProbe
     | SetLocalMtu

@@ -16,6 +16,7 @@ MAX_WAITING_EVENTS = 1024
 
 _Key = tuple[str, int]
 _ROUTES: _Key = ("routes", 0)
+_KERNEL: _Key = ("kernel", 0)
 _LOCAL_MTU: _Key = ("local mtu", 0)
 _STATS: _Key = ("stats", 0)
 
@@ -48,6 +49,8 @@ class Outbox:
                 self._waiting["connection", peer] = message
             case ipc.SetRoutes():
                 self._want(_ROUTES, message)
+            case ipc.SetKernel():
+                self._want(_KERNEL, message)
             case ipc.SetLocalMtu():
                 self._want(_LOCAL_MTU, message)
             case ipc.QueryStats():

@@ -15,6 +15,7 @@ from typing import Self, TypeVar
 from plait.errors import KernelLacks
 from plait.host import ethtool, firewall, netns, sysctl
 from plait.host.netlink import Netlink
+from plait.overlay.fastdp.datapath import pins_of
 from plait.testing.lab import faults, impairment
 from plait.testing.lab.errors import LabError
 from plait.testing.lab.faults import Fault
@@ -309,6 +310,9 @@ def remove(name: str) -> None:
     finally:
         for path in paths:
             netns.delete(path.name)
+        # What a node pinned in bpffs outlives its namespace too.
+        for state_dir in _directory(name).glob("*/state"):
+            shutil.rmtree(pins_of(state_dir), ignore_errors=True)
         shutil.rmtree(_directory(name))
 
 

@@ -21,6 +21,7 @@ from plait.overlay.sleeve.plait1.engine import Buffer, Engine
 from plait.overlay.sleeve.plait1.superframe import PLAIN_VNET, layout
 from plait.overlay.sleeve.plait1.wire import VNET_BYTES
 from plait.overlay.sleeve.pump.counters import CORE_COUNTERS
+from plait.overlay.sleeve.pump.labels import labels, strip_labels, without_labels
 from plait.overlay.sleeve.pump.link import (
     Acknowledged,
     Injection,
@@ -83,6 +84,7 @@ class PumpCore:
         self._ready: list[Outgoing] = []
         self._injections: list[list[Buffer]] = []
         self._answers = TokenBucket()
+        self._short_ids: dict[int, bytes] = {}
         self._set_local_mtu(DEFAULT_LOCAL_MTU)
 
     # From the node
@@ -106,6 +108,9 @@ class PumpCore:
                 self._drop_link(_name(peer))
             case ipc.SetRoutes(known_peers, unicast, broadcast):
                 self._forwarder.set_routes(known_peers, unicast, broadcast)
+            case ipc.SetKernel(short_ids, carried):
+                self._short_ids = {short_id: _name(peer) for short_id, peer in short_ids.items()}
+                self._forwarder.set_carried(map(_name, carried))
             case ipc.SetLocalMtu(mtu):
                 self._set_local_mtu(mtu)
             case ipc.SendSpecial() | ipc.SendProbe():
@@ -121,14 +126,20 @@ class PumpCore:
 
     def captured(self, raw: bytes, now: float) -> None:
         """Take a single frame of a container of this host; it goes with the next `drain`."""
-        decision = self._forwarder.captured(raw[VNET_BYTES:_HEAD_END], now)
+        ids = labels(raw) if self._short_ids else None
+        if ids is not None:
+            raw = without_labels(raw)
+        decision = self._decide(ids, raw[VNET_BYTES:_HEAD_END], now)
         if decision.copies:
             self.counters["captured"] += 1
             self._transmit(raw, decision, now)
 
     def captured_super(self, raw: memoryview, now: float) -> Iterator[Work]:
         """Take a super-frame of a container of this host; `drain` before."""
-        decision = self._forwarder.captured(bytes(raw[VNET_BYTES:_HEAD_END]), now)
+        ids = labels(raw) if self._short_ids else None
+        if ids is not None:
+            raw = strip_labels(raw)
+        decision = self._decide(ids, bytes(raw[VNET_BYTES:_HEAD_END]), now)
         if decision.copies:
             self.counters["captured"] += 1
             yield from self._transmit_super(raw, decision, now)
@@ -244,6 +255,13 @@ class PumpCore:
         return ipc.Stats(counters, {link.peer: dict(link.counters) for link in self._links.values()}, learned)
 
     # Helpers
+
+    def _decide(self, ids: tuple[int, int] | None, head: bytes, now: float) -> Decision:
+        if ids is None:
+            return self._forwarder.captured(head, now)
+        unknown = b""
+        source, destination = (self._short_ids.get(each, unknown) for each in ids)
+        return self._forwarder.labelled(source, destination, head, now)
 
     def _new_link(self, wanted: ipc.SetConnection) -> Link:
         if wanted.overlay == PLAIT1:

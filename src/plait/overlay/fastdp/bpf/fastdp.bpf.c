@@ -1,0 +1,521 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* plait's datapath in the kernel: frames between containers and the VXLAN of other hosts.
+ *
+ *   from_container  ingress of each port of the bridge but the overlays' own: frames that containers send
+ *   from_underlay   ingress of each interface towards other hosts: strips the outer headers (direct mode)
+ *   from_vxlan      ingress of the VXLAN device: what from_underlay left to it, relays, broadcasts, heartbeats
+ *   to_vxlan        egress of the VXLAN device, a port of the bridge: frames that the bridge floods
+ *   to_tap          egress of the pump's tap: lets nobody but us put short ids in front of a frame
+ *
+ * Frames for the pump carry two 802.1ad tags, the short ids of source (outer) and destination: unlike a header of our
+ * own they leave super-frames whole. Everything is inlined, so an object is code, map references and nothing else. */
+#include "kernel.h"
+#include "layout.h"
+
+#define OURS 0x504c /* skb->mark of a frame that has its tunnel key or its tags; cleared at the device's egress */
+#define REFRESH_NS 1000000000ULL
+#define VXLAN_FLAGS 0x08
+#define VXLAN_BYTES 8
+
+struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1);
+	 __type(key, __u32); __type(value, struct conf); } conf SECTION(".maps");
+struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, MAX_CONTAINERS);
+	 __type(key, struct mac); __type(value, struct container); } containers SECTION(".maps");
+struct { __uint(type, BPF_MAP_TYPE_LRU_HASH); __uint(max_entries, MAX_LEARNED);
+	 __type(key, struct mac); __type(value, struct learned); } learned SECTION(".maps");
+struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, MAX_LEARNED);
+	 __type(key, struct mac); __type(value, __u32); } announced SECTION(".maps");
+struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, SHORT_IDS);
+	 __type(key, __u32); __type(value, struct nexthop); } nexthops SECTION(".maps");
+struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, SHORT_IDS);
+	 __type(key, __u32); __type(value, struct fan); } trees SECTION(".maps");
+struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, MAX_NEIGHBOURS);
+	 __type(key, __u32); __type(value, struct neighbour); } neighbours SECTION(".maps");
+struct { __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY); __uint(max_entries, SHORT_IDS);
+	 __type(key, __u32); __type(value, struct peer_stats); } stats SECTION(".maps");
+struct { __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY); __uint(max_entries, DROP_KINDS);
+	 __type(key, __u32); __type(value, __u64); } drops SECTION(".maps");
+struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 1 << 18); } events SECTION(".maps");
+
+struct outer {
+	struct iphdr ip;
+	struct udphdr udp;
+	__u8 vxlan[VXLAN_BYTES];
+	struct ethhdr inner;
+} __attribute__((packed));
+
+INLINE int drop(__u32 reason)
+{
+	__u64 *count = map_lookup(&drops, &reason);
+
+	if (count)
+		(*count)++;
+	return TC_ACT_SHOT;
+}
+
+INLINE void count_tx(__u32 hop, __u32 bytes)
+{
+	struct peer_stats *s = map_lookup(&stats, &hop);
+
+	if (s) {
+		s->tx_packets++;
+		s->tx_bytes += bytes;
+	}
+}
+
+INLINE void count_rx(__u32 hop, __u32 bytes)
+{
+	struct peer_stats *s = map_lookup(&stats, &hop);
+
+	if (s) {
+		s->rx_packets++;
+		s->rx_bytes += bytes;
+	}
+}
+
+INLINE struct conf *get_conf(void)
+{
+	__u32 first = 0;
+
+	return map_lookup(&conf, &first);
+}
+
+INLINE struct ethhdr *eth_of(struct __sk_buff *skb)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+
+	return data + sizeof(struct ethhdr) > end ? 0 : data;
+}
+
+INLINE struct mac to_key(const __u8 *octets)
+{
+	struct mac key = {};
+
+	__builtin_memcpy(key.octets, octets, ETH_ALEN);
+	return key;
+}
+
+INLINE int is_group(const __u8 *octets) { return octets[0] & 1; }
+
+/* 01:80:c2:00:00:0x stays on its bridge: spanning tree, pause, LLDP (IEEE 802.1D, 7.12.6). */
+INLINE int is_link_local(const __u8 *o)
+{
+	return o[0] == 0x01 && o[1] == 0x80 && o[2] == 0xc2 && o[3] == 0 && o[4] == 0 && o[5] < 0x10;
+}
+
+/* Both addresses zero: heartbeats, which are between nodes. */
+INLINE int is_special(struct ethhdr *eth)
+{
+	__u8 any = 0;
+
+#pragma unroll
+	for (int i = 0; i < ETH_ALEN; i++)
+		any |= eth->h_source[i] | eth->h_dest[i];
+	return !any;
+}
+
+/* Note where an address was seen. It is written only when it moved or after a second: most frames cost a look-up.
+ * Containers of this host are the node's business and are never learned away. */
+INLINE void learn(const __u8 *octets, __u16 kind, __u16 peer)
+{
+	struct mac key = to_key(octets);
+	struct learned *known;
+	__u64 now;
+
+	if (is_group(octets))
+		return;
+	known = map_lookup(&learned, &key);
+	now = ktime_get_ns();
+	if (known && known->kind == kind && known->peer == peer) {
+		if (now - known->seen > REFRESH_NS)
+			known->seen = now;
+		return;
+	}
+	if (map_lookup(&containers, &key))
+		return;
+	struct learned fresh = { .seen = now, .peer = peer, .kind = kind };
+	map_update(&learned, &key, &fresh, BPF_ANY);
+}
+
+/* The short id of the peer behind an address; SHORT_IDS if it is unknown, SHORT_IDS + 1 if it is on this host. */
+#define UNKNOWN SHORT_IDS
+#define HERE (SHORT_IDS + 1)
+INLINE __u32 owner_of(struct mac *key)
+{
+	struct learned *known = map_lookup(&learned, key);
+	__u32 *told;
+
+	if (known)
+		return known->kind == LEARNED_PEER ? known->peer : HERE;
+	told = map_lookup(&announced, key);
+	return told ? *told : UNKNOWN;
+}
+
+/* The length of the IP packet, or of the largest segment that a super-frame will be cut into. */
+INLINE __u32 packet_length(struct __sk_buff *skb)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	struct ethhdr *eth = data;
+	__u32 l4 = ETH_HLEN, headers;
+	__u8 protocol;
+
+	if (!skb->gso_size)
+		return skb->len - ETH_HLEN;
+	if (data + ETH_HLEN + sizeof(struct iphdr) > end)
+		return skb->len;
+	if (eth->h_proto == swap16(ETH_P_IP)) {
+		struct iphdr *ip = data + ETH_HLEN;
+		l4 += ip->ihl * 4;
+		protocol = ip->protocol;
+	} else {
+		struct ipv6hdr *ip6 = data + ETH_HLEN;
+		if ((void *)(ip6 + 1) > end)
+			return skb->len;
+		l4 += sizeof(*ip6);
+		protocol = ip6->nexthdr;
+	}
+	headers = l4 - ETH_HLEN + 8; /* UDP's */
+	if (protocol == 6) {
+		__u8 *tcp = data + (l4 & 0x7f);
+		if ((void *)(tcp + 20) > end)
+			return skb->len;
+		headers += (tcp[12] >> 4) * 4 - 8;
+	}
+	return headers + skb->gso_size;
+}
+
+/* Say where the VXLAN device is to send the frame, and that it is ours. Not 0 if it cannot be said. */
+INLINE int address(struct __sk_buff *skb, struct nexthop *to, __u32 source, __u32 destination)
+{
+	struct bpf_tunnel_key key = {
+		.tunnel_id = source | destination << 12,
+		.remote_ipv4 = swap32(to->remote),
+		.tunnel_ttl = 64,
+	};
+
+	if (skb_set_tunnel_key(skb, &key, sizeof(key), BPF_F_ZERO_CSUM_TX | BPF_F_DONT_FRAGMENT))
+		return -1;
+	skb->mark = OURS;
+	return 0;
+}
+
+INLINE __u16 ip_checksum(struct iphdr *ip)
+{
+	__u16 *words = (__u16 *)ip;
+	__u32 sum = 0;
+
+#pragma unroll
+	for (int i = 0; i < 10; i++)
+		sum += words[i];
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return ~sum;
+}
+
+/* Write the outer headers and send, past the host's IP stack. Negative if the frame has to go by the VXLAN device. */
+INLINE int encapsulate(struct __sk_buff *skb, struct conf *c, struct nexthop *to, __u32 source, __u32 destination)
+{
+	__u64 flags = BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | BPF_F_ADJ_ROOM_ENCAP_L4_UDP |
+		      BPF_F_ADJ_ROOM_ENCAP_L2(ETH_HLEN) | BPF_F_ADJ_ROOM_ENCAP_L2_ETH;
+	__u32 vni = source | destination << 12, hash = get_hash_recalc(skb), length = skb->len - ETH_HLEN + sizeof(struct outer);
+	struct ethhdr *eth = eth_of(skb);
+	struct iphdr ip = {};
+	struct outer o = {};
+	__u16 proto = swap16(ETH_P_IP);
+
+	if (!eth || skb->vlan_present || length > 0xffff ||
+	    (eth->h_proto != swap16(ETH_P_IP) && eth->h_proto != swap16(ETH_P_IPV6)))
+		return -1;
+	__builtin_memcpy(&o.inner, eth, ETH_HLEN);
+	ip.version = 4;
+	ip.ihl = 5;
+	ip.ttl = 64;
+	ip.protocol = 17;
+	ip.frag_off = swap16(0x4000); /* DF */
+	ip.tot_len = swap16(length);
+	ip.saddr = to->local;
+	ip.daddr = to->remote;
+	ip.check = ip_checksum(&ip);
+	o.ip = ip;
+	o.udp.source = swap16(0xc000 | (hash & 0x3fff));
+	o.udp.dest = c->port;
+	o.udp.len = swap16(length - sizeof(o.ip));
+	o.vxlan[0] = VXLAN_FLAGS;
+	o.vxlan[4] = vni >> 16;
+	o.vxlan[5] = vni >> 8;
+	o.vxlan[6] = vni;
+	if (skb_adjust_room(skb, sizeof(o), BPF_ADJ_ROOM_MAC, flags))
+		return -1;
+	if (skb_store_bytes(skb, ETH_HLEN, &o, sizeof(o), 0) || skb_store_bytes(skb, 12, &proto, sizeof(proto), 0))
+		return TC_ACT_SHOT;
+	return redirect_neigh(to->underlay, 0, 0, 0);
+}
+
+/* Put the short ids in front; not 0 if there is no memory. */
+INLINE int tag(struct __sk_buff *skb, __u32 source, __u32 destination)
+{
+	if (skb_vlan_push(skb, swap16(ETH_P_8021AD), destination) || skb_vlan_push(skb, swap16(ETH_P_8021AD), source))
+		return -1;
+	skb->mark = OURS;
+	return 0;
+}
+
+INLINE int to_pump(struct __sk_buff *skb, struct conf *c, __u32 source, __u32 destination)
+{
+	return tag(skb, source, destination) ? drop(DROP_NO_TUNNEL) : (int)redirect(c->tap, 0);
+}
+
+/* Send a frame to one peer. `arrived_from` is the neighbour that a relayed frame came from, else UNKNOWN. */
+INLINE int send(struct __sk_buff *skb, struct conf *c, __u32 source, __u32 destination, __u32 arrived_from)
+{
+	struct nexthop *to = map_lookup(&nexthops, &destination);
+	int sent;
+
+	if (!to || to->via == VIA_NOTHING)
+		return drop(DROP_NO_ROUTE);
+	/* Frames carry no hop count: between two peers that name each other as next hop they would never end. */
+	if (to->hop == arrived_from)
+		return drop(DROP_RETURNED);
+	if (to->via == VIA_PUMP)
+		return to_pump(skb, c, source, destination);
+	if (packet_length(skb) > to->mtu) {
+		/* Who sends too much is told so: by the kernel if the underlay's interface is the limit, else by the pump. */
+		if (!(to->flags & NH_KERNEL_ANSWERS))
+			return to_pump(skb, c, source, destination);
+	} else if (to->flags & NH_DIRECT) {
+		count_tx(to->hop, skb->len);
+		sent = encapsulate(skb, c, to, source, destination);
+		if (sent >= 0)
+			return sent;
+	} else {
+		count_tx(to->hop, skb->len);
+	}
+	if (address(skb, to, source, destination))
+		return drop(DROP_NO_TUNNEL);
+	return redirect(c->vxlan, 0);
+}
+
+/* A copy to each neighbour of the source's broadcast tree, labelled with that neighbour as the destination. */
+INLINE void flood(struct __sk_buff *skb, struct conf *c, __u32 source, __u32 arrived_from)
+{
+	struct fan *tree = map_lookup(&trees, &source);
+
+	if (!tree)
+		return;
+	for (__u32 i = 0; i < MAX_FANOUT; i++) {
+		if (i >= tree->count)
+			break;
+		__u32 hop = tree->hops[i];
+		struct nexthop *to = map_lookup(&nexthops, &hop);
+		if (!to || to->via != VIA_VXLAN || hop == arrived_from || address(skb, to, source, hop))
+			continue;
+		count_tx(hop, skb->len);
+		clone_redirect(skb, c->vxlan, 0);
+	}
+	skb->mark = 0;
+	/* The pump passes on what came by VXLAN; of what the bridge floods it has a copy already. */
+	if (tree->has_pump && arrived_from != UNKNOWN && !tag(skb, source, c->our_id)) {
+		clone_redirect(skb, c->tap, 0);
+		skb_vlan_pop(skb);
+		skb_vlan_pop(skb);
+		skb->mark = 0;
+	}
+}
+
+INLINE int deliver(struct container *to)
+{
+	if (to->flags & CONTAINER_ELSEWHERE)
+		return redirect_peer(to->port, 0);
+	return TC_ACT_OK; /* the bridge does it: bpf_redirect_peer drops a frame whose receiver is in our own namespace */
+}
+
+SECTION("tc") int from_container(struct __sk_buff *skb)
+{
+	struct ethhdr *eth = eth_of(skb);
+	struct conf *c = get_conf();
+	struct container *here;
+	struct mac key;
+	__u32 peer;
+
+	if (!c)
+		return TC_ACT_OK;
+	if (!eth)
+		return drop(DROP_RUNT);
+	if (is_special(eth))
+		return drop(DROP_FORGED);
+	learn(eth->h_source, LEARNED_HERE, 0);
+	if (is_group(eth->h_dest))
+		return TC_ACT_OK; /* the bridge floods it */
+	key = to_key(eth->h_dest);
+	here = map_lookup(&containers, &key);
+	if (here)
+		return here->port == skb->ifindex ? TC_ACT_OK : deliver(here);
+	peer = owner_of(&key);
+	if (peer >= SHORT_IDS || c->our_id >= SHORT_IDS)
+		return TC_ACT_OK;
+	return send(skb, c, c->our_id, peer, UNKNOWN);
+}
+
+SECTION("tc") int to_vxlan(struct __sk_buff *skb)
+{
+	struct ethhdr *eth = eth_of(skb);
+	struct conf *c = get_conf();
+	struct mac key;
+	__u32 peer;
+
+	if (!c || !eth)
+		return drop(DROP_RUNT);
+	if (skb->mark == OURS) {
+		skb->mark = 0; /* the look-up of the outer route would see it */
+		return TC_ACT_OK;
+	}
+	if (is_special(eth))
+		return drop(DROP_FORGED);
+	if (is_link_local(eth->h_dest))
+		return drop(DROP_STP);
+	if (c->our_id >= SHORT_IDS)
+		return drop(DROP_NO_ROUTE);
+	learn(eth->h_source, LEARNED_HERE, 0);
+	if (!is_group(eth->h_dest)) {
+		key = to_key(eth->h_dest);
+		if (map_lookup(&containers, &key))
+			return drop(DROP_LOCAL);
+		peer = owner_of(&key);
+		if (peer == HERE)
+			return drop(DROP_LOCAL);
+		if (peer != UNKNOWN)
+			return send(skb, c, c->our_id, peer, UNKNOWN);
+	}
+	flood(skb, c, c->our_id, UNKNOWN);
+	return TC_ACT_SHOT;
+}
+
+/* Tell the node of a heartbeat: its whole head, or what Weave's least one has. */
+INLINE int tell(struct __sk_buff *skb, struct conf *c, struct bpf_tunnel_key *tunnel)
+{
+	__u32 destination = tunnel->tunnel_id >> 12 & 0xfff;
+	struct event *e;
+	long failed;
+
+	if (destination != c->our_id)
+		return drop(DROP_FORGED);
+	if (skb->len < LEAST_EVENT_BYTES)
+		return drop(DROP_RUNT);
+	e = ringbuf_reserve(&events, sizeof(*e), 0);
+	if (!e)
+		return drop(DROP_EVENTS_FULL);
+	e->source = tunnel->tunnel_id & 0xfff;
+	e->destination = destination;
+	e->remote = swap32(tunnel->remote_ipv4);
+	e->length = skb->len;
+	__builtin_memset(e->head, 0, sizeof(e->head));
+	if (skb->len >= EVENT_BYTES)
+		failed = skb_load_bytes(skb, 0, e->head, EVENT_BYTES);
+	else
+		failed = skb_load_bytes(skb, 0, e->head, LEAST_EVENT_BYTES);
+	if (failed) {
+		ringbuf_discard(e, 0);
+		return drop(DROP_RUNT);
+	}
+	ringbuf_submit(e, 0);
+	return TC_ACT_SHOT;
+}
+
+SECTION("tc") int from_vxlan(struct __sk_buff *skb)
+{
+	struct bpf_tunnel_key tunnel = {};
+	struct ethhdr *eth = eth_of(skb);
+	struct conf *c = get_conf();
+	struct neighbour *from;
+	struct container *here = 0;
+	__u32 source, destination, remote;
+	struct mac key;
+
+	if (!c || !eth)
+		return drop(DROP_RUNT);
+	if (skb_get_tunnel_key(skb, &tunnel, sizeof(tunnel), 0))
+		return drop(DROP_FOREIGN);
+	if (is_special(eth))
+		return tell(skb, c, &tunnel);
+	source = tunnel.tunnel_id & 0xfff;
+	destination = tunnel.tunnel_id >> 12 & 0xfff;
+	remote = swap32(tunnel.remote_ipv4);
+	from = map_lookup(&neighbours, &remote);
+	if (!from)
+		return drop(DROP_FOREIGN);
+	key = to_key(eth->h_dest);
+	if (!is_group(eth->h_dest))
+		here = map_lookup(&containers, &key);
+	/* Our own id as the source is the kernel's answer to an oversize frame of ours, which comes back through the
+	 * VXLAN device with the key that the frame had. It is for a container here, and nothing is learned from it. */
+	if (source == c->our_id)
+		return here && destination == from->id ? deliver(here) : drop(DROP_ECHO);
+	count_rx(from->id, skb->len);
+	if (destination != c->our_id)
+		return send(skb, c, source, destination, from->id);
+	learn(eth->h_source, LEARNED_PEER, source);
+	if (here)
+		return deliver(here);
+	if (is_group(eth->h_dest) || owner_of(&key) != HERE)
+		flood(skb, c, source, from->id);
+	return TC_ACT_OK; /* into the bridge */
+}
+
+SECTION("tc") int from_underlay(struct __sk_buff *skb)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	struct { struct ethhdr eth; struct outer o; } __attribute__((packed)) *p = data;
+	__u64 flags = BPF_F_ADJ_ROOM_FIXED_GSO;
+	struct conf *c = get_conf();
+	struct container *here;
+	struct neighbour *from;
+	struct ethhdr inner;
+	__u32 vni, remote;
+	struct mac key;
+
+	if (!c || (void *)(p + 1) > end)
+		return TC_ACT_OK;
+	if (p->eth.h_proto != swap16(ETH_P_IP) || p->o.ip.version != 4 || p->o.ip.ihl != 5 || p->o.ip.protocol != 17 ||
+	    p->o.udp.dest != c->port || (p->o.ip.frag_off & swap16(0x3fff)) || p->o.vxlan[0] != VXLAN_FLAGS || p->o.vxlan[7])
+		return TC_ACT_OK;
+	remote = p->o.ip.saddr;
+	from = map_lookup(&neighbours, &remote);
+	if (!from || from->local != p->o.ip.daddr)
+		return TC_ACT_OK;
+	vni = p->o.vxlan[4] << 16 | p->o.vxlan[5] << 8 | p->o.vxlan[6];
+	if (vni >> 12 != c->our_id || (vni & 0xfff) == c->our_id)
+		return TC_ACT_OK;
+	if (p->o.inner.h_proto == swap16(ETH_P_IPV6))
+		flags |= ADJ_ROOM_DECAP_L3_IPV6;
+	else if (p->o.inner.h_proto != swap16(ETH_P_IP))
+		return TC_ACT_OK;
+	__builtin_memcpy(&inner, &p->o.inner, sizeof(inner));
+	key = to_key(inner.h_dest);
+	here = map_lookup(&containers, &key);
+	if (!here || !(here->flags & CONTAINER_ELSEWHERE))
+		return TC_ACT_OK;
+	if (skb_adjust_room(skb, -(__s32)sizeof(struct outer), BPF_ADJ_ROOM_MAC, flags))
+		return TC_ACT_OK;
+	if (skb_store_bytes(skb, 0, &inner, sizeof(inner), 0))
+		return drop(DROP_NO_TUNNEL);
+	learn(inner.h_source, LEARNED_PEER, vni & 0xfff);
+	count_rx(from->id, skb->len);
+	return redirect_peer(here->port, 0);
+}
+
+SECTION("tc") int to_tap(struct __sk_buff *skb)
+{
+	struct ethhdr *eth = eth_of(skb);
+
+	if (!eth)
+		return drop(DROP_RUNT);
+	if (skb->mark == OURS) {
+		skb->mark = 0;
+		return TC_ACT_OK;
+	}
+	if (eth->h_proto == swap16(ETH_P_8021AD) || (skb->vlan_present && skb->vlan_proto == swap16(ETH_P_8021AD)))
+		return drop(DROP_TAGGED);
+	return TC_ACT_OK;
+}
+
+char license_text[] SECTION("license") = "Apache-2.0";

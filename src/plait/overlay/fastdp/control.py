@@ -1,0 +1,74 @@
+"""The node's half of fastdp: feeds the planner, puts what it says into the kernel, tells the pump; decides nothing."""
+
+from collections.abc import Callable, Mapping
+
+from plait.mesh.name import PeerName
+from plait.overlay.fastdp.datapath import KernelDatapath
+from plait.overlay.fastdp.echoes import Traffic
+from plait.overlay.fastdp.plan import Carrier, Planner, Tables, Topology
+from plait.overlay.fastdp.session import FastdpSession
+from plait.overlay.fastdp.tables import HopFlag
+from plait.overlay.sleeve import ipc
+
+
+class FastdpControl:
+    """Of one node whose kernel carries frames. Times are seconds of one clock."""
+
+    def __init__(
+        self, kernel: KernelDatapath, left: Tables, tell_pump: Callable[[ipc.ToPump], None], now: float
+    ) -> None:
+        """`left`: what an earlier node left in the kernel."""
+        self.kernel = kernel
+        self.topology = Topology(PeerName(0))
+        self._planner = Planner()
+        self._planner.adopt(left, now)
+        self._tell_pump = tell_pump
+        self._told: ipc.SetKernel | None = None
+
+    def set_topology(self, topology: Topology) -> None:
+        """Take what the mesh says; `plan` puts it into effect."""
+        known, self.topology = self.topology, topology
+        gone = {short_id for peer, short_id in known.ids.items() if topology.ids.get(peer) != short_id}
+        if gone:
+            self.kernel.forget(gone)
+
+    def plan(self, carriers: Mapping[PeerName, Carrier], now: float) -> None:
+        """Put topology and connections into effect. Raises PlaitError if the kernel refuses."""
+        tables = self._planner.update(self.topology, carriers, now)
+        self.kernel.write(tables)
+        ids = self.topology.ids
+        carried = sorted(int(peer) for peer in self._planner.carried(ids))
+        wanted = ipc.SetKernel({short_id: int(peer) for peer, short_id in ids.items()}, carried)
+        if wanted != self._told:
+            self._told = wanted
+            self._tell_pump(wanted)
+
+    def next_deadline(self) -> float | None:
+        """When to plan again at the latest."""
+        return self._planner.next_deadline()
+
+    def peer(self, short_id: int) -> PeerName | None:
+        """Give the peer that owns a short id."""
+        return next((peer for peer, each in self.topology.ids.items() if each == short_id), None)
+
+    def carrier(self, session: FastdpSession | None, local_ip: str, *, is_best: bool) -> Carrier:
+        """Say how frames go to the neighbour of a session."""
+        if session is None or session.failure is not None:
+            return Carrier(is_vxlan=False)
+        remote = session.remote_ip
+        underlay = self.kernel.underlay(remote)
+        if underlay is None or not (is_best and session.is_established):
+            return Carrier(is_vxlan=False, remote=remote, local=local_ip, is_pending=_is_pending(session))
+        flags = HopFlag.DIRECT if underlay.is_direct else HopFlag.NONE
+        if session.path_mtu >= underlay.mtu:
+            flags |= HopFlag.KERNEL_ANSWERS
+        return Carrier(True, remote, local_ip, underlay.index, session.mtu, flags)
+
+    def traffic(self, short_id: int) -> Traffic:
+        """Give what the kernel counted of a neighbour."""
+        stats = self.kernel.stats(short_id)
+        return Traffic(stats.tx_packets, stats.rx_packets, stats.tx_bytes, stats.rx_bytes)
+
+
+def _is_pending(session: FastdpSession) -> bool:
+    return session.established_since is None and session.illness is None

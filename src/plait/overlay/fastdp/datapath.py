@@ -1,0 +1,343 @@
+"""The programs, maps and devices of this host's datapath: made, kept and removed. It blocks, and decides nothing.
+
+What a frame needs is pinned in bpffs and belongs to the kernel: it goes on when the node that made it is gone, and the
+next node takes it over. Call `open`, `ensure` and `remove` in a thread; the rest costs microseconds.
+"""
+
+import hashlib
+import os
+import shutil
+import socket
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from plait.errors import KernelLacks
+from plait.host import udp
+from plait.host.bpf.attachment import Direction, Way, attach, detach
+from plait.host.bpf.bpffs import ensure_bpffs
+from plait.host.bpf.elf import read_object
+from plait.host.bpf.features import probe
+from plait.host.bpf.loader import MapMismatch, load
+from plait.host.bpf.maps import Map
+from plait.host.bpf.ringbuf import RingBuffer
+from plait.host.netlink import Link, Netlink
+from plait.overlay.bridge import TAP
+from plait.overlay.fastdp import tables
+from plait.overlay.fastdp.plan import Neighbour, Tables
+from plait.overlay.fastdp.tables import ID, Conf, Event, Fan, NextHop, PeerStats, Via
+from plait.overlay.fastdp.wire import pack_vni, vxlan_header
+
+DEVICE = "vethwe-vxlan"
+"""Begins as all links of Weave and plait do, so that every clean-up finds it."""
+
+DEVICE_MTU = 65485
+"""The largest a VXLAN device can have: the bridge must not drop what the underlay could carry, or answer to."""
+
+PINS = Path("/sys/fs/bpf/plait")
+_OBJECT = "fastdp.bpf.o"
+
+MAX_AGE = 600.0
+"""Seconds without traffic until a learned address is forgotten (Weave: macMaxAge)."""
+
+_NEEDED = frozenset(("bpf", "ring_buffer", "redirect_peer", "redirect_neigh"))
+"""What bpf/fastdp.bpf.c uses (host/bpf/features.py)."""
+
+_SO_NO_CHECK = 11
+_TUNNELS = frozenset(("tun", "wireguard", "ipip", "sit", "gre", "ip6tnl", "ppp", "vti", "xfrm"))
+"""Kinds of links without Ethernet headers, or that change packets after us."""
+
+
+@dataclass(frozen=True, slots=True)
+class Underlay:
+    """The way to a neighbour: interface number and MTU, and whether outer headers may be written for it directly."""
+
+    index: int
+    device: str
+    mtu: int
+    is_direct: bool
+
+
+class KernelDatapath:
+    """One node's. `pins` is the node's own directory in bpffs."""
+
+    def __init__(self, bridge: str, port: int, pins: Path, *, is_direct: bool = True, way: Way | None = None) -> None:
+        """`port`: UDP port of VXLAN. `is_direct`: outer headers are written by the programs where that is possible."""
+        self.port = port
+        self.way = way
+        self._bridge = bridge
+        self._pins = pins
+        self._is_direct = is_direct
+        self._tap = self._device = 0
+        self._our_id = tables.NO_ID
+        self._written = Tables()
+        self._containers: dict[bytes, bytes] = {}
+        self._attached: set[tuple[int, Direction]] = set()
+        self._underlays: dict[str, Underlay] = {}
+
+    def open(self) -> Tables:
+        """Load the programs and take over what an earlier node left. Raises PlaitError."""
+        features = probe()
+        missing = [why for name, why in features.reasons.items() if name in _NEEDED]
+        if missing:
+            raise KernelLacks(f"this kernel cannot carry frames by itself: {'; '.join(dict.fromkeys(missing))}")
+        self.way = self.way or (Way.TCX if features.tcx else Way.CLSACT)
+        ensure_bpffs(PINS.parent)
+        self._pins.mkdir(mode=0o700, parents=True, exist_ok=True)
+        program = read_object(resources.files("plait.overlay.fastdp").joinpath("bpf", _OBJECT).read_bytes())
+        try:
+            self._loaded = load(program, self._pins)
+        except MapMismatch:
+            # Another version's tables: what they say can be found out again, what they mean cannot.
+            shutil.rmtree(self._pins)
+            self._pins.mkdir(mode=0o700)
+            self._loaded = load(program, self._pins)
+        self._maps: Mapping[str, Map] = self._loaded.maps
+        self._ring = RingBuffer(self._maps["events"])
+        self._socket = _open_socket()
+        self._written = self._read()
+        self._containers = dict(self._maps["containers"].items())
+        return self._written
+
+    @property
+    def our_id(self) -> int | None:
+        """The short id that the tables say is ours."""
+        return None if self._written.our_id == tables.NO_ID else self._written.our_id
+
+    def close(self) -> None:
+        """Let go of everything; what is pinned goes on."""
+        self._socket.close()
+        self._loaded.close()
+
+    # Keeping
+
+    def ensure(self, remotes: Collection[str]) -> list[str]:
+        """Make and repair the device, attach the programs, tell them of containers; gives sentences about repairs.
+
+        `remotes`: addresses of the neighbours. Raises PlaitError.
+        """
+        with Netlink() as netlink:
+            repairs = self._ensure_device(netlink)
+            bridge, tap = netlink.link(self._bridge), netlink.link(TAP)
+            device = netlink.link(DEVICE)
+            if bridge is None or tap is None or device is None:
+                return repairs  # the bridge's keeper makes them; the next look finds them
+            self._device, self._tap = device.index, tap.index
+            if tap.master_index == bridge.index:
+                netlink.set_isolated(TAP, True)
+            netlink.set_isolated(DEVICE, True)
+            ports = [port for port in netlink.ports(self._bridge) if port.index not in (tap.index, device.index)]
+            underlays = self._find_underlays(netlink, remotes)
+            containers = dict(_containers(netlink, bridge, ports))
+        self._write_conf()
+        self._attach(self._points(ports, underlays))
+        _write(self._maps["containers"], self._containers, containers)
+        self._containers = containers
+        self._underlays = underlays
+        return repairs
+
+    def underlay(self, remote: str) -> Underlay | None:
+        """Give the way to a neighbour as the last `ensure` found it."""
+        return self._underlays.get(remote)
+
+    def write(self, wanted: Tables) -> None:
+        """Make the node's tables say this. Raises PlaitError."""
+        before, self._written = self._written, wanted
+        # New ways before the trees that use them; old ways after.
+        nexthops, was = dict(wanted.nexthops), dict(before.nexthops)
+        _write(self._maps["neighbours"], _neighbours(before.neighbours), _neighbours(wanted.neighbours))
+        _write_array(self._maps["nexthops"], was, nexthops, tables.NO_WAY)
+        _write_array(self._maps["trees"], dict(before.trees), dict(wanted.trees), Fan())
+        if wanted.our_id != before.our_id:
+            self._write_conf()
+
+    def forget(self, short_ids: Collection[int]) -> None:
+        """Forget the addresses learned behind these peers: their ids mean others now, or nobody."""
+        learned = self._maps["learned"]
+        for mac, value in learned.items():
+            if tables.unpack_learned(value)[1] in short_ids:
+                learned.delete(mac)
+
+    def sweep(self) -> None:
+        """Forget the addresses that were silent for MAX_AGE."""
+        learned, oldest = self._maps["learned"], time.monotonic() - MAX_AGE
+        for mac, value in learned.items():
+            if tables.unpack_learned(value)[0] < oldest:
+                learned.delete(mac)
+
+    # Heartbeats
+
+    def fileno(self) -> int:
+        """Becomes readable when `events` has something."""
+        return self._ring.fileno()
+
+    def events(self) -> Iterator[Event]:
+        """Give the heartbeats that came in."""
+        for record in self._ring.read():
+            event = Event.unpack(record)
+            if event is not None:
+                yield event
+
+    def send(self, frame: bytes, peer_id: int, local: str, remote: str) -> None:
+        """Send a frame of the node itself to a neighbour. Raises OSError, EMSGSIZE if the interface is too narrow."""
+        header = vxlan_header(pack_vni(self._written.our_id, peer_id))
+        self._socket.sendmsg([header, frame], [udp.pktinfo(local)], 0, (remote, self.port))
+
+    # Counters
+
+    def stats(self, short_id: int) -> PeerStats:
+        """Give what was exchanged with a neighbour."""
+        return PeerStats.total(self._maps["stats"].lookup_per_cpu(ID.pack(short_id)) or [])
+
+    def drops(self) -> dict[str, int]:
+        """Give how many frames were dropped, by reason (tables.DROP_REASONS)."""
+        counts = self._maps["drops"]
+        return {
+            reason: tables.total_count(counts.lookup_per_cpu(ID.pack(number)) or [])
+            for number, reason in enumerate(tables.DROPS)
+        }
+
+    def learned(self) -> Iterator[tuple[str, float, int | None]]:
+        """Give the learned addresses: MAC, when last seen (CLOCK_MONOTONIC), short id of the peer or None."""
+        for mac, value in self._maps["learned"].items():
+            seen, peer = tables.unpack_learned(value)
+            yield mac[:6].hex(":"), seen, peer
+
+    # Helpers
+
+    def _ensure_device(self, netlink: Netlink) -> list[str]:
+        bridge = netlink.link(self._bridge)
+        if bridge is None:
+            return []
+        repairs = []
+        device = netlink.link(DEVICE)
+        if device is None:
+            netlink.create_vxlan(DEVICE, self.port, DEVICE_MTU)
+            device = netlink.link(DEVICE)
+            repairs.append(f"VXLAN device {DEVICE} was absent: made it")
+        if device is not None and device.master_index != bridge.index:
+            netlink.set_link(DEVICE, master=self._bridge)
+        if device is not None and not device.is_up:
+            # Weave's own device, or any other on this port, shows here: AddressInUse.
+            netlink.set_link(DEVICE, up=True)
+        return repairs
+
+    def _find_underlays(self, netlink: Netlink, remotes: Collection[str]) -> dict[str, Underlay]:
+        found = {}
+        for remote in remotes:
+            route = netlink.route_to(remote)
+            link = netlink.link(route.device) if route else None
+            if link is not None:
+                found[remote] = Underlay(link.index, link.name, link.mtu, self._is_direct and _is_plain(link))
+        return found
+
+    def _points(self, ports: Iterable[Link], underlays: Mapping[str, Underlay]) -> dict[tuple[int, Direction], str]:
+        points = {(port.index, Direction.INGRESS): "from_container" for port in ports}
+        points |= {(each.index, Direction.INGRESS): "from_underlay" for each in underlays.values() if each.is_direct}
+        points[self._device, Direction.INGRESS] = "from_vxlan"
+        points[self._device, Direction.EGRESS] = "to_vxlan"
+        points[self._tap, Direction.EGRESS] = "to_tap"
+        return points
+
+    def _attach(self, points: Mapping[tuple[int, Direction], str]) -> None:
+        assert self.way is not None
+        for index, direction in points.keys() - self._attached:
+            attach(
+                self._loaded.programs[points[index, direction]],
+                index,
+                direction,
+                self._pin(index, direction),
+                way=self.way,
+            )
+        for index, direction in self._attached - points.keys():
+            with suppress(OSError):  # the interface is gone, and the program with it
+                detach(index, direction, self._pin(index, direction), self.way)
+        self._attached = set(points)
+        wanted = {self._pin(*point).name for point in points}
+        for pin in self._pins.glob("link-*"):
+            if pin.name not in wanted:
+                pin.unlink(missing_ok=True)
+
+    def _pin(self, index: int, direction: Direction) -> Path:
+        return self._pins / f"link-{index}-{direction.name.lower()}"
+
+    def _write_conf(self) -> None:
+        if self._device:
+            conf = Conf(self._written.our_id, self._device, self._tap, self.port)
+            self._maps["conf"].update(ID.pack(0), conf.pack())
+
+    def _read(self) -> Tables:
+        conf = Conf.unpack(self._maps["conf"].lookup(ID.pack(0)) or bytes(16))
+        if not conf.vxlan:
+            return Tables()
+        nexthops = {ID.unpack(key)[0]: NextHop.unpack(value) for key, value in self._maps["nexthops"].items()}
+        trees = {ID.unpack(key)[0]: Fan.unpack(value) for key, value in self._maps["trees"].items()}
+        neighbours = {
+            socket.inet_ntoa(key): Neighbour(*tables.unpack_neighbour(value))
+            for key, value in self._maps["neighbours"].items()
+        }
+        return Tables(
+            conf.our_id,
+            {key: hop for key, hop in nexthops.items() if hop.via is not Via.NOTHING},
+            {key: fan for key, fan in trees.items() if fan != Fan()},
+            neighbours,
+        )
+
+
+def pins_of(state_dir: Path) -> Path:
+    """The directory of the node that keeps its state there: several nodes may share a machine."""
+    return PINS / hashlib.sha256(os.fsencode(state_dir.absolute())).hexdigest()[:16]
+
+
+def remove(pins: Path) -> None:
+    """Remove programs, maps and device of a node that does not run. Links of the programs end with their pins."""
+    with Netlink() as netlink:
+        netlink.delete_link(DEVICE)
+    shutil.rmtree(pins, ignore_errors=True)
+
+
+def _containers(netlink: Netlink, bridge: Link, ports: Iterable[Link]) -> Iterator[tuple[bytes, bytes]]:
+    yield tables.mac_key(bridge.mac), tables.pack_container(0, is_elsewhere=False)
+    for port in ports:
+        other = netlink.other_end(port) if port.kind == "veth" else None
+        if other is not None and other.mac:
+            yield tables.mac_key(other.mac), tables.pack_container(port.index, is_elsewhere=True)
+
+
+def _is_plain(link: Link) -> bool:
+    return bool(link.mac) and link.kind not in _TUNNELS and link.name != "lo"
+
+
+def _neighbours(neighbours: Mapping[str, Neighbour]) -> dict[bytes, bytes]:
+    return {
+        socket.inet_aton(remote): tables.pack_neighbour(each.local, each.short_id)
+        for remote, each in neighbours.items()
+    }
+
+
+def _write(into: Map, before: Mapping[bytes, bytes], wanted: Mapping[bytes, bytes]) -> None:
+    for key, value in wanted.items():
+        if before.get(key) != value:
+            into.update(key, value)
+    for key in before.keys() - wanted.keys():
+        into.delete(key)
+
+
+def _write_array(
+    into: Map, before: Mapping[int, NextHop | Fan], wanted: Mapping[int, NextHop | Fan], nothing: NextHop | Fan
+) -> None:
+    for number in before.keys() | wanted.keys():
+        value = wanted.get(number, nothing)
+        if before.get(number, nothing) != value:
+            into.update(ID.pack(number), value.pack())
+
+
+def _open_socket() -> socket.socket:
+    """For heartbeats: DF whatever a router said about the path's MTU, no checksum, as Weave sends them."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    sock.setsockopt(socket.IPPROTO_IP, udp.IP_MTU_DISCOVER, udp.IP_PMTUDISC_PROBE)
+    sock.setsockopt(socket.SOL_SOCKET, _SO_NO_CHECK, 1)
+    return sock

@@ -1,0 +1,104 @@
+"""The overlays of one live connection: which run, with what they were told in the handshake."""
+
+from dataclasses import dataclass
+
+from plait.mesh.links import Link
+from plait.overlay.fastdp import actions as fastdp
+from plait.overlay.fastdp import wire
+from plait.overlay.fastdp.session import FastdpSession
+from plait.overlay.sleeve import actions as sleeve
+from plait.overlay.sleeve.plait1.keys import CIPHER_FEATURE, CIPHER_WORDS, preferred_cipher
+from plait.overlay.sleeve.plait1.session import Plait1Session
+from plait.overlay.sleeve.session import (
+    FAST_HEARTBEAT,
+    FIRST_REPEAT,
+    HEARTBEAT_FEATURE,
+    OUR_HEARTBEAT_MS,
+    SleeveSession,
+    agreed_heartbeat,
+)
+from plait.overlay.switch import FASTDP, PLAIT1, SLEEVE, OverlaySwitch
+
+WEAVE_MTU = 1376
+"""Of a Weave peer's datapath and its containers, unless its user set another (spec: fastdp, section 4)."""
+
+UserSession = SleeveSession | Plait1Session
+Session = UserSession | FastdpSession
+Action = sleeve.Action | fastdp.Action
+
+
+def our_features() -> dict[str, str]:
+    """Give the handshake features of plait's own, which Weave peers ignore."""
+    return {
+        HEARTBEAT_FEATURE: str(OUR_HEARTBEAT_MS),
+        CIPHER_FEATURE: CIPHER_WORDS[preferred_cipher()],
+        wire.FEATURE: wire.FEATURE_VALUE,
+    }
+
+
+@dataclass(slots=True)
+class LiveConnection:
+    """A connection with its overlays: one in user space, unless none is common, and fastdp if both offer it."""
+
+    link: Link
+    switch: OverlaySwitch
+    user: UserSession | None
+    fastdp: FastdpSession | None
+
+    @property
+    def overlay(self) -> str:
+        """The name of the overlay in user space."""
+        return PLAIT1 if isinstance(self.user, Plait1Session) else SLEEVE
+
+    @property
+    def sessions(self) -> list[Session]:
+        """All of them."""
+        return [session for session in (self.fastdp, self.user) if session is not None]
+
+    @property
+    def session(self) -> Session:
+        """The session of the overlay that frames go by."""
+        best = self.fastdp if self.switch.best == FASTDP else self.user
+        return best or self.sessions[0]
+
+
+def begin(link: Link, switch: OverlaySwitch, local_mtu: int) -> LiveConnection:
+    """Make the sessions of a connection. `local_mtu`: the largest IP packet of a container of this host."""
+    user = _user_session(link, switch) if {PLAIT1, SLEEVE} & {*switch.common} else None
+    return LiveConnection(link, switch, user, _fastdp_session(link, local_mtu) if FASTDP in switch.common else None)
+
+
+def _user_session(link: Link, switch: OverlaySwitch) -> UserSession:
+    """Begin the best of the common overlays that this node carries in user space."""
+    remote_ip, _, remote_port = link.address.rpartition(":")
+    remote = (remote_ip, int(remote_port)) if link.outbound else None
+    theirs = link.extra.get(HEARTBEAT_FEATURE)
+    is_encrypted, interval = link.session_key is not None, agreed_heartbeat(theirs)
+    if PLAIT1 in switch.common:
+        return Plait1Session(
+            connection_uid=link.uid,
+            is_encrypted=is_encrypted,
+            remote=remote,
+            heartbeat_interval=interval,
+            first_repeat=FIRST_REPEAT,
+        )
+    return SleeveSession(
+        connection_uid=link.uid,
+        is_encrypted=is_encrypted,
+        remote=remote,
+        heartbeat_interval=interval,
+        first_repeat=FAST_HEARTBEAT if theirs is None else FIRST_REPEAT,
+    )
+
+
+def _fastdp_session(link: Link, local_mtu: int) -> FastdpSession:
+    remote_ip, _, _ = link.address.rpartition(":")
+    is_plait = wire.FEATURE in link.extra
+    return FastdpSession(
+        connection_uid=link.uid,
+        is_encrypted=link.session_key is not None,
+        remote_ip=remote_ip,
+        is_plait=is_plait,
+        heartbeat_interval=agreed_heartbeat(link.extra.get(HEARTBEAT_FEATURE)),
+        local_mtu=local_mtu if is_plait else min(local_mtu, WEAVE_MTU),
+    )
