@@ -26,8 +26,8 @@ class Kind(IntEnum):
     SPACE_REQUEST_DENIED = 2
 
 
-class UnknownKind(PlaitError):
-    """A unicast that is empty or of no known kind."""
+class BadMessage(PlaitError):
+    """A message that no peer sends: of no known kind, or one whose content would crash a Weave peer if passed on."""
 
 
 class GossipState(NamedTuple):
@@ -95,6 +95,12 @@ def encode_state(state: GossipState) -> bytes:
 def decode_state(payload: bytes) -> GossipState:
     """Read the payload of gossip or of a broadcast; raises PlaitError."""
     state: GossipState = gob.decode(STATE, payload)
+    for voter, claims in (state.paxos or {}).items():
+        if claims.accepted.round and not claims.accepted_value.value:
+            raise BadMessage(
+                f"a message about address allocation says that peer {voter.name} agreed to a ring without peers; "
+                "the sender is damaged"
+            )
     return state
 
 
@@ -118,7 +124,7 @@ def decode_unicast(payload: bytes) -> tuple[Kind, GossipState | Range]:
     try:
         kind = Kind(payload[0])
     except (IndexError, ValueError):
-        raise UnknownKind(
+        raise BadMessage(
             f"a message about address allocation begins with {payload[:1].hex() or 'nothing'}, which is no known kind; "
             "the sender is damaged or newer than this node"
         ) from None

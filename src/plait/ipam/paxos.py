@@ -11,6 +11,9 @@ from plait.mesh.name import UNKNOWN_PEER, PeerName
 MAX_ROUND = (1 << 64) - 1
 """The wire's limit; a round after it does not exist."""
 
+MAX_VOTERS = 65536
+"""Voters that are listened to: more than a mesh can have, so that no message fills the memory."""
+
 
 class Voter(NamedTuple):
     """A peer in one of its lives: the UID is new at each start, so a restarted peer is another voter."""
@@ -77,6 +80,8 @@ class Election:
         for voter, theirs in received.items():
             mine = self._knows.get(voter)
             if mine is None:
+                if len(self._knows) >= MAX_VOTERS:
+                    continue
                 self._knows[voter] = theirs
                 changed = True
                 continue

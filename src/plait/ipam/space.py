@@ -58,9 +58,9 @@ class AddressSet:
         self._ends[first:last] = ends
 
     def within(self, limits: Range) -> Iterator[Range]:
-        """Give the pieces cut to these limits, ascending."""
+        """Give the pieces cut to these limits, ascending; limits that end before they start hold nothing."""
         index = bisect_right(self._ends, limits.start)
-        while index < len(self._starts) and self._starts[index] < limits.end:
+        while limits.size > 0 and index < len(self._starts) and self._starts[index] < limits.end:
             yield Range(max(self._starts[index], limits.start), min(self._ends[index], limits.end))
             index += 1
 

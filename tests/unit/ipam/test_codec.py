@@ -9,6 +9,7 @@ from plait.errors import PlaitError
 from plait.ipam import codec
 from plait.ipam.address import Range, text
 from plait.ipam.codec import GossipState, Kind
+from plait.ipam.paxos import Claims, Proposal, Voter
 from plait.mesh import gob
 from plait.mesh.name import PeerName
 from unit.ipam.notation import message_text, range_of, ring_of, ring_text, state_text
@@ -63,8 +64,15 @@ def test_unicasts() -> None:
 
 @pytest.mark.parametrize("payload", [b"", b"\3", b"\xff\0"])
 def test_unknown_kinds_are_refused(payload: bytes) -> None:
-    with pytest.raises(codec.UnknownKind, match="no known kind"):
+    with pytest.raises(codec.BadMessage, match="no known kind"):
         codec.decode_unicast(payload)
+
+
+def test_a_ring_without_peers_is_refused() -> None:
+    agreed = Claims(accepted=Proposal(1, Voter(PeerName(1), 1)))
+    payload = codec.encode_state(STATE._replace(paxos={Voter(PeerName(1), 1): agreed}))
+    with pytest.raises(codec.BadMessage, match="without peers"):
+        codec.decode_state(payload)
 
 
 @pytest.mark.parametrize("payload", [b"\0", b"\1", b"\2", b"\1\3\2\1"])
