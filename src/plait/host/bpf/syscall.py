@@ -16,6 +16,8 @@ PROG_TYPE_SCHED_CLS = 3
 NAME_BYTES = 15
 """Length of the names of maps and programs in the kernel: BPF_OBJ_NAME_LEN without its closing zero byte."""
 
+# More than union bpf_attr has. The kernel writes some answers (PROG_QUERY's revision) behind the size that it is told.
+_WHOLE = 512
 _ATTEMPTS = 5  # while a signal interrupts the verifier (EAGAIN); libbpf tries as often
 
 
@@ -51,8 +53,8 @@ class ObjectKind(IntEnum):
 _KIND_OF_INODE = {
     "anon_inode:bpf-map": ObjectKind.MAP,
     "anon_inode:bpf-prog": ObjectKind.PROGRAM,
+    "anon_inode:bpf-link": ObjectKind.LINK,
     "anon_inode:bpf_link": ObjectKind.LINK,
-    "anon_inode:[bpf_link]": ObjectKind.LINK,  # a link whose kind can be polled
 }
 _libc = ctypes.CDLL(None, use_errno=True)
 _syscall = _libc.syscall
@@ -69,12 +71,13 @@ def bpf(command: Command, attributes: bytes | bytearray) -> int:
     """
     if _number is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-    block = bytearray(attributes) if isinstance(attributes, bytes) else attributes
-    buffer = (ctypes.c_char * len(block)).from_buffer(block)
-    result: int = _syscall(_number, command, ctypes.addressof(buffer), len(block))
+    buffer = ctypes.create_string_buffer(bytes(attributes), max(len(attributes), _WHOLE))
+    result: int = _syscall(_number, command, ctypes.addressof(buffer), len(attributes))
+    failure = ctypes.get_errno()
+    if isinstance(attributes, bytearray):
+        attributes[:] = buffer.raw[: len(attributes)]
     if result < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
+        raise OSError(failure, os.strerror(failure))
     return result
 
 
