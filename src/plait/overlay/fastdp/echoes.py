@@ -22,7 +22,7 @@ class Traffic(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """An echo of ours: `length` of the heartbeat's frame; the others are those of `quality.Sample`."""
+    """An echo of a heartbeat of ours, of `length` bytes; the rest is `quality.Sample`, counted from the first known."""
 
     length: int
     rtt: float
@@ -45,14 +45,22 @@ class Echoes:
 
     def __init__(self, connection_uid: int, patience: float) -> None:
         """`patience`: seconds after which an echo says nothing of the present any more."""
-        self.traffic: Traffic | None = None
-        """The datapath's counters, as new as can be."""
+        self._traffic: Traffic | None = None
+        self._first_traffic = Traffic(0, 0, 0, 0)
+        self._first_counts: tuple[int, int] | None = None
+        self._counts = (0, 0)
         self._uid = connection_uid
         self._patience = patience
         self._sequence = 0
         self._heard_sequence: int | None = None
         self._outstanding: dict[int, _Outstanding] = {}
         self._bucket = TokenBucket(ECHOES_PER_SECOND, ECHOES_PER_SECOND)
+
+    def count(self, traffic: Traffic) -> None:
+        """Take the datapath's counters, as new as can be; they may have begun before the connection."""
+        if self._traffic is None:
+            self._first_traffic = traffic
+        self._traffic = traffic
 
     def heartbeat(self, length: int, now: float) -> bytes:
         """Give a heartbeat of so many bytes, or of the least it can have."""
@@ -84,16 +92,25 @@ class Echoes:
         if asked is None or asked.length != echo.echoed_length or now - asked.at >= self._patience:
             return None
         del self._outstanding[echo.echoed_sequence]
-        counts = (0, 0) if wire.UNKNOWN in (asked.sent, echo.received) else (asked.sent, echo.received)
-        traffic = self.traffic or Traffic(0, 0, 0, 0)
-        return Answer(asked.length, max(now - asked.at, 0.0), *counts, traffic.sent_bytes, traffic.received_bytes)
+        self._compare(asked.sent, echo.received)
+        first, last = self._first_traffic, self._traffic or self._first_traffic
+        tx_bytes, rx_bytes = last.sent_bytes - first.sent_bytes, last.received_bytes - first.received_bytes
+        return Answer(asked.length, max(now - asked.at, 0.0), *self._counts, tx_bytes, rx_bytes)
 
     def forget(self) -> None:
         """Await no echo any more: they would be of another path."""
         self._outstanding.clear()
 
+    def _compare(self, sent: int, received: int) -> None:
+        """Count from the first pair that both sides know: what was lost before says nothing of the path now."""
+        if wire.UNKNOWN in (sent, received):
+            return
+        if self._first_counts is None:
+            self._first_counts = (sent, received)
+        self._counts = (sent - self._first_counts[0], received - self._first_counts[1])
+
     def _extension(
         self, kind: wire.Kind, *, sequence: int = 0, echoed_sequence: int = 0, echoed_length: int = 0
     ) -> wire.Extension:
-        counts = (wire.UNKNOWN, wire.UNKNOWN) if self.traffic is None else self.traffic[:2]
+        counts = (wire.UNKNOWN, wire.UNKNOWN) if self._traffic is None else self._traffic[:2]
         return wire.Extension(kind, sequence, echoed_sequence, echoed_length, *counts)

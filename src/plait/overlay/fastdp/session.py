@@ -137,7 +137,7 @@ class FastdpSession(SessionLife):
 
     def traffic_counted(self, traffic: Traffic) -> None:
         """Take the datapath's counters, best right before `heartbeat_received` and `handle_timer`."""
-        self._echoes.traffic = traffic
+        self._echoes.count(traffic)
 
     def heartbeat_received(self, source_ip: str, heartbeat: wire.Heartbeat, now: float) -> list[Action]:
         """Take a heartbeat; one with another UID belongs to an earlier connection and is ignored."""
