@@ -1,10 +1,11 @@
 """The BPF file system, in which maps and links have names and outlive the process that made them."""
 
 import ctypes
+import errno
 import os
 from pathlib import Path
 
-from plait.errors import KernelLacks
+from plait.errors import KernelLacks, KernelRefused, PlaitError
 from plait.host.kernel_errors import kernel_error
 
 BPFFS = Path("/sys/fs/bpf")
@@ -33,7 +34,23 @@ def ensure_bpffs(path: Path = BPFFS) -> None:
         raise kernel_error(error.errno or 0, f"make the directory {path} for the BPF file system") from error
     if _libc.mount(b"bpf", os.fsencode(path), b"bpf", 0, b"mode=0700") != 0:
         number = ctypes.get_errno()
+        if number == errno.ENODEV:
+            raise KernelLacks(
+                f"cannot mount the BPF file system at {path}: this kernel has none; boot one with CONFIG_BPF_SYSCALL"
+            )
         raise kernel_error(number, f"mount the BPF file system (mount -t bpf bpf {path})")
+
+
+def pin_error(error: OSError, doing: str, path: Path) -> PlaitError:
+    """Explain why something cannot be pinned or opened at a path: outside a BPF file system the kernel says EPERM."""
+    if error.errno in (errno.EPERM, errno.EACCES):
+        kind = mounted_kind(_MOUNTS.read_text("utf-8", "surrogateescape"), path.parent)
+        if kind != "bpf":
+            return KernelRefused(
+                f"cannot {doing}: {path.parent} is in a file system {kind}, but must be in one of the kind bpf; "
+                f"mount it with 'mount -t bpf bpf {BPFFS}'"
+            )
+    return kernel_error(error.errno or 0, doing)
 
 
 def mounted_kind(mounts: str, path: Path) -> str | None:

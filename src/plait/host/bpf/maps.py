@@ -13,6 +13,7 @@ from struct import Struct, pack
 from typing import Literal, Self
 
 from plait.errors import KernelRefused, NotFound, PlaitError
+from plait.host.bpf.bpffs import pin_error
 from plait.host.bpf.spec import F_MMAPABLE, F_NO_COMMON_LRU, F_NO_PREALLOC, MapKind, MapSpec
 from plait.host.bpf.syscall import (
     Command,
@@ -85,7 +86,7 @@ class Map:
         except FileNotFoundError as error:
             raise NotFound(f"there is no eBPF map pinned at {path}") from error
         except OSError as error:
-            raise kernel_error(error.errno or 0, doing) from error
+            raise pin_error(error, doing, path) from error
         try:
             if kind != ObjectKind.MAP:
                 raise KernelRefused(f"cannot {doing}: what is there is no map; remove it if nothing uses it")
@@ -124,7 +125,7 @@ class Map:
         try:
             pin(self.fd, path)
         except OSError as error:
-            raise kernel_error(error.errno or 0, f"pin the eBPF map {self.name} at {path}") from error
+            raise pin_error(error, f"pin the eBPF map {self.name} at {path}", path) from error
 
     def lookup(self, key: bytes) -> bytes | None:
         """The value of a key, None without one. Raise PlaitError; not for per-CPU maps."""

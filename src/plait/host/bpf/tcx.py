@@ -10,6 +10,7 @@ from pathlib import Path
 from struct import Struct, pack
 
 from plait.errors import KernelRefused
+from plait.host.bpf.bpffs import pin_error
 from plait.host.bpf.syscall import Command, ObjectKind, bpf, info, open_pinned
 from plait.host.bpf.syscall import pin as pin_descriptor
 from plait.host.kernel_errors import kernel_error
@@ -43,13 +44,15 @@ def attach(program_fd: int, ifindex: int, attach_type: int, pin: Path, doing: st
             _remove(link.fd, pin)
     try:
         fd = bpf(Command.LINK_CREATE, _LINK_CREATE.pack(program_fd, ifindex, attach_type, 0, 0, 0, 0))
-        try:
-            pin.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            pin_descriptor(fd, pin)
-        finally:
-            os.close(fd)  # without the pin this takes the program away again
     except OSError as error:
         raise kernel_error(error.errno or 0, doing) from error
+    try:
+        pin.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        pin_descriptor(fd, pin)
+    except OSError as error:
+        raise pin_error(error, f"{doing} and pin its link at {pin}", pin) from error
+    finally:
+        os.close(fd)  # without the pin this takes the program away again
 
 
 def detach(pin: Path) -> None:
@@ -90,7 +93,7 @@ def _opened(pin: Path) -> Iterator[_Link | None]:
         yield None
         return
     except OSError as error:
-        raise kernel_error(error.errno or 0, doing) from error
+        raise pin_error(error, doing, pin) from error
     try:
         yield _inspected(fd, kind, doing)
     finally:
