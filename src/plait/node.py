@@ -6,7 +6,7 @@ import random
 import secrets
 import signal
 import time
-from collections.abc import Awaitable, Coroutine, Iterator
+from collections.abc import Awaitable, Coroutine, Iterable, Iterator
 from typing import Any, TypeVar
 
 from plait import logs, sdnotify
@@ -28,6 +28,8 @@ from plait.mesh.router import Router
 from plait.mesh.shortids import SHORT_IDS
 from plait.mesh.transport import Identity, Transport
 from plait.overlay.bridge import TAP, BridgeKeeper, BridgeSettings
+from plait.overlay.fastdp.announcements import CHANNEL as MACS_CHANNEL
+from plait.overlay.fastdp.announcements import Announcements
 from plait.overlay.fastdp.control import FastdpControl
 from plait.overlay.live import our_features
 from plait.overlay.manager import OverlayManager
@@ -87,6 +89,8 @@ class Node:
             self._on_pump_death,
             loop=config.sleeve_loop,
         )
+        self._announcements = Announcements(self.name, self._router.peers, self._on_announcement)
+        self._router.register(MACS_CHANNEL, self._announcements)
         kernel = None
         if host.kernel is not None:
             kernel = FastdpControl(host.kernel, host.left, self._pump.send, _now())
@@ -99,6 +103,7 @@ class Node:
             self._troubles.warn,
             kernel=kernel,
             local_mtu=host.mtu,
+            on_containers=self._announce,
         )
         bridge = BridgeSettings(config.bridge, str(self.name), self._host.mtu)
         self._bridge = BridgeKeeper(bridge)
@@ -205,6 +210,7 @@ class Node:
                 self._overlays.routes_changed(self.name, peers.owned_short_ids(), peers, self._router.routes)
             case events.PeerForgotten(peer):
                 _log.info("peer %s(%s) left the mesh", peer.name, peer.summary.nickname)
+                self._announcements.forget(peer.name)
             case events.Notice(text, is_warning):
                 if is_warning:
                     self._troubles.warn(text)
@@ -224,6 +230,16 @@ class Node:
         what = f"no connection with {remote_ip}: {sentence}"
         cure = "put that right on one of the two; the connection is tried again by itself"
         self._troubles.report(f"refused {remote_ip}", what, cure, SHOWN_SECONDS, varies=True)
+
+    def _announce(self, macs: Iterable[bytes]) -> None:
+        """Tell the other peers which containers are here."""
+        news = self._announcements.set_own(macs, time.time())
+        if news is not None:
+            self._router.broadcast(MACS_CHANNEL, news)
+            self._transport.flush()
+
+    def _on_announcement(self) -> None:
+        self._overlays.announced(self._announcements.owners())
 
     def _on_pump_message(self, message: Any) -> None:
         self._overlays.pump_said(message)

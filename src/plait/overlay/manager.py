@@ -3,7 +3,7 @@
 import asyncio
 import errno
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -69,10 +69,12 @@ class OverlayManager:
         *,
         kernel: FastdpControl | None = None,
         local_mtu: int = 1500,
+        on_containers: Callable[[Iterable[bytes]], None] = lambda macs: None,
     ) -> None:
         """`ours`: overlays that this node offers, best first; fastdp only with a `kernel` that carries frames.
 
-        `local_mtu`: the largest IP packet that a container of this host sends.
+        `local_mtu`: the largest IP packet that a container of this host sends. `on_containers` gets the MAC addresses
+        of this host's containers now and then.
         `path_mtu` answers (local IP, remote IP) from the kernel's knowledge without sending; raises OSError.
         `interface_mtus` gives the MTU of the interface towards each address, None without a route; called in a thread.
         """
@@ -84,6 +86,7 @@ class OverlayManager:
         self._warn = warn
         self._kernel = kernel
         self._local_mtu = local_mtu
+        self._on_containers = on_containers
         self._kernel_asked = asyncio.Event()
         self._live: dict[ConnectionId, LiveConnection] = {}
         self._by_peer: dict[PeerName, LiveConnection] = {}
@@ -241,12 +244,19 @@ class OverlayManager:
                     _log.info("%s", repair)
             except (PlaitError, OSError) as error:
                 self._warn(f"the kernel's datapath cannot be kept in order ({error}): tried again in a moment")
+            self._on_containers(kernel.kernel.container_macs())
             self._plan()
             try:
                 async with asyncio.timeout(INTERFACE_INTERVAL):
                     await self._kernel_asked.wait()
             except TimeoutError:
                 kernel.kernel.sweep()
+
+    def announced(self, owners: Mapping[bytes, PeerName]) -> None:
+        """Other peers told which MAC addresses they have."""
+        if self._kernel is not None:
+            self._kernel.set_announced(owners)
+            self._plan()
 
     def ask_kernel(self) -> None:
         """Something changed that the datapath must know: a container came or went."""

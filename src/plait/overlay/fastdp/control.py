@@ -24,19 +24,29 @@ class FastdpControl:
         self._planner.adopt(left, now)
         self._tell_pump = tell_pump
         self._told: ipc.SetKernel | None = None
+        self._announced: Mapping[bytes, PeerName] = {}
+        self._is_announced = False
 
     def set_topology(self, topology: Topology) -> None:
         """Take what the mesh says; `plan` puts it into effect."""
         known, self.topology = self.topology, topology
+        self._is_announced = self._is_announced and known.ids == topology.ids
         gone = {short_id for peer, short_id in known.ids.items() if topology.ids.get(peer) != short_id}
         if gone:
             self.kernel.forget(gone)
+
+    def set_announced(self, owners: Mapping[bytes, PeerName]) -> None:
+        """Take what the peers say they have: MAC address -> peer. `plan` puts it into effect."""
+        self._announced, self._is_announced = owners, False
 
     def plan(self, carriers: Mapping[PeerName, Carrier], now: float) -> None:
         """Put topology and connections into effect. Raises PlaitError if the kernel refuses."""
         tables = self._planner.update(self.topology, carriers, now)
         self.kernel.write(tables)
         ids = self.topology.ids
+        if not self._is_announced:
+            self._is_announced = True
+            self.kernel.write_announced({mac: ids[peer] for mac, peer in self._announced.items() if peer in ids})
         carried = sorted(int(peer) for peer in self._planner.carried(ids))
         wanted = ipc.SetKernel({short_id: int(peer) for peer, short_id in ids.items()}, carried)
         if wanted != self._told:

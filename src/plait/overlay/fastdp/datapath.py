@@ -75,6 +75,7 @@ class KernelDatapath:
         self._our_id = tables.NO_ID
         self._written = Tables()
         self._containers: dict[bytes, bytes] = {}
+        self._announced: dict[bytes, bytes] = {}
         self._attached: set[tuple[int, Direction]] = set()
         self._underlays: dict[str, Underlay] = {}
 
@@ -100,6 +101,7 @@ class KernelDatapath:
         self._socket = _open_socket()
         self._written = self._read()
         self._containers = dict(self._maps["containers"].items())
+        self._announced = dict(self._maps["announced"].items())
         return self._written
 
     @property
@@ -153,6 +155,16 @@ class KernelDatapath:
         _write_array(self._maps["trees"], dict(before.trees), dict(wanted.trees), Fan())
         if wanted.our_id != before.our_id:
             self._write_conf()
+
+    def write_announced(self, owners: Mapping[bytes, int]) -> None:
+        """Say behind which peer (short id) MAC addresses are that others announced. Raises PlaitError."""
+        wanted = {tables.mac_key(mac): ID.pack(short_id) for mac, short_id in owners.items()}
+        before, self._announced = self._announced, wanted
+        _write(self._maps["announced"], before, wanted)
+
+    def container_macs(self) -> list[bytes]:
+        """Give the MAC addresses of this host's containers, as the last `ensure` found them."""
+        return [key[:6] for key, value in self._containers.items() if tables.is_elsewhere(value)]
 
     def forget(self, short_ids: Collection[int]) -> None:
         """Forget the addresses learned behind these peers: their ids mean others now, or nobody."""

@@ -195,6 +195,11 @@ def pack_container(port: int, is_elsewhere: bool) -> bytes:
     return _CONTAINER.pack(port, int(is_elsewhere))
 
 
+def is_elsewhere(value: bytes) -> bool:
+    """Say whether the value for a MAC is that of a container, not of the bridge itself."""
+    return bool(_CONTAINER.unpack(value)[1])
+
+
 def pack_neighbour(local: str, short_id: int) -> bytes:
     """Give the value for a neighbour's address: our address that it sends to, and its short id."""
     return _NEIGHBOUR.pack(socket.inet_aton(local), short_id, 0)
