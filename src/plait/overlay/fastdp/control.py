@@ -31,18 +31,27 @@ class FastdpControl:
         """Take what the mesh says; `plan` puts it into effect."""
         known, self.topology = self.topology, topology
         self._is_announced = self._is_announced and known.ids == topology.ids
-        gone = {short_id for peer, short_id in known.ids.items() if topology.ids.get(peer) != short_id}
-        if gone:
-            self.kernel.forget(gone)
+        owners = {short_id: peer for peer, short_id in topology.ids.items()}
+        renamed = {short_id for peer, short_id in known.ids.items() if owners.get(short_id, peer) != peer}
+        if renamed:
+            self.kernel.forget(renamed)
 
     def set_announced(self, owners: Mapping[bytes, PeerName]) -> None:
         """Take what the peers say they have: MAC address -> peer. `plan` puts it into effect."""
         self._announced, self._is_announced = owners, False
 
     def plan(self, carriers: Mapping[PeerName, Carrier], now: float) -> None:
-        """Put topology and connections into effect. Raises PlaitError if the kernel refuses."""
+        """Put topology and connections into effect. Raises PlaitError if the kernel refuses.
+
+        Nothing happens while the mesh has said nothing: what an earlier node left goes on.
+        """
+        if not self.topology.ids:
+            return
+        before = self._planner.tables.nexthops.keys()
         tables = self._planner.update(self.topology, carriers, now)
         self.kernel.write(tables)
+        if gone := before - tables.nexthops.keys():
+            self.kernel.forget(gone)
         ids = self.topology.ids
         if not self._is_announced:
             self._is_announced = True

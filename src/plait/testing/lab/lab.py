@@ -23,7 +23,7 @@ from plait.testing.lab.hosts import Host, Nat, Router
 from plait.testing.lab.impairment import Impairment
 from plait.testing.lab.node import Node
 from plait.testing.lab.noise import Rates
-from plait.testing.lab.processes import stop_all_in
+from plait.testing.lab.processes import keep_bpf, stop_all_in
 from plait.testing.lab.topology import Gateway, Port, Segment, next_hops
 
 NodeT = TypeVar("NodeT", bound=Node)
@@ -63,6 +63,7 @@ class Lab:
 
     def __enter__(self) -> Self:
         """Make the directory and the wire. Raise LabError if a lab of this name is there."""
+        keep_bpf()
         self.name, self.directory = _new_directory(self._wanted_name)
         try:
             self.wire = Node("wire", f"{self.name}-wire", self.directory / "wire")

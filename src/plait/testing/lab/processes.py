@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from plait.host.bpf.bpffs import BPFFS, ensure_bpffs
 from plait.testing.lab.errors import CommandFailed, Unanswered
 
 _POLL_SECONDS = 0.01
@@ -25,6 +26,21 @@ class Completed:
     status: int
     stdout: str
     stderr: str
+
+
+BPF = Path("/run/plait-lab-bpf")
+"""The machine's BPF file system, where programs of a lab can have it: their /sys is new, and what they would mount there
+ends with them, which what nodes pin must not."""
+
+_WITH_BPF = 'mount --bind "$0" /sys/fs/bpf 2>/dev/null; exec "$@"'
+
+
+def keep_bpf() -> None:
+    """Make BPF what it must be. Raise PlaitError."""
+    ensure_bpffs()
+    BPF.mkdir(exist_ok=True)
+    if not os.path.ismount(BPF):
+        subprocess.run(["mount", "--bind", str(BPFFS), str(BPF)], check=True)
 
 
 class Process:
@@ -45,7 +61,7 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """The process id, which is the program's own: `ip` replaces itself by it."""
+        """The process id, which is the program's own: `ip` and `sh` replace themselves by it."""
         return self._popen.pid
 
     @property
@@ -148,4 +164,4 @@ def stop_all_in(namespaces: Collection[tuple[int, int]], timeout: float = _STOP_
 
 
 def _inside(netns: str, argv: Sequence[str]) -> list[str]:
-    return ["ip", "netns", "exec", netns, *argv]
+    return ["ip", "netns", "exec", netns, "sh", "-c", _WITH_BPF, str(BPF), *argv]
