@@ -1,4 +1,4 @@
-"""What a node keeps over a restart: its peer name, targets, attachments and exposures, in `<state_dir>/plait.db`.
+"""What a node keeps over a restart: name, targets, attachments, exposures, addresses, in `<state_dir>/plait.db`.
 
 Reads come from memory; a write is first made durable and only then seen. One node per directory, held by a lock.
 It decides nothing about what the values mean.
@@ -18,11 +18,13 @@ from types import TracebackType
 from typing import Self
 
 from plait.errors import StateError
+from plait.ipam import table
+from plait.ipam.records import Snapshot
 from plait.mesh.name import InvalidPeerName, PeerName
 
 FILE_NAME = "plait.db"
 LOCK_NAME = "plait.lock"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 APPLICATION_ID = 0x706C6974  # "plit": tells our file from another program's SQLite file
 
 _SCHEMA = f"""
@@ -32,10 +34,12 @@ CREATE TABLE attachments (
     ident TEXT PRIMARY KEY, netns TEXT NOT NULL, netns_id TEXT NOT NULL, pid INTEGER, docker_id TEXT,
     cidrs TEXT NOT NULL, multicast_route INTEGER NOT NULL
 );
-CREATE TABLE exposures (cidr TEXT PRIMARY KEY, masquerade INTEGER NOT NULL);
+CREATE TABLE exposures (cidr TEXT PRIMARY KEY, masquerade INTEGER NOT NULL);{table.SCHEMA}
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 """
+# What is run on a file of the version before.
+_MIGRATIONS = {2: table.SCHEMA}
 _PUT_ATTACHMENT = """
 INSERT INTO attachments VALUES (?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (ident) DO UPDATE SET netns = excluded.netns, netns_id = excluded.netns_id, pid = excluded.pid,
@@ -82,6 +86,7 @@ class Store:
         self.path = Path(state_dir) / FILE_NAME
         self.damage = None
         self._peer_name: PeerName | None = None
+        self._addresses: Snapshot | None = None
         self._mutex = threading.Lock()
         with contextlib.ExitStack() as undo:
             self._lock_fd = _lock(self.path.parent)
@@ -125,6 +130,11 @@ class Store:
     def exposures(self) -> list[Exposure]:
         """All exposures, oldest first."""
         return list(self._exposures.values())
+
+    @property
+    def addresses(self) -> Snapshot | None:
+        """The range's division and who holds which address, as last kept; None if that never was."""
+        return self._addresses
 
     def attachment(self, ident: str) -> Attachment | None:
         """The attachment of one container."""
@@ -175,6 +185,18 @@ class Store:
             )
             self._exposures = {exposure.cidr: exposure for exposure in exposures}
 
+    def set_addresses(self, snapshot: Snapshot) -> None:
+        """Replace the division of the range and the holdings, both in one; writes only what differs."""
+        with self._mutex:
+            self._run(*table.changes(self._addresses, snapshot))
+            self._addresses = snapshot
+
+    def forget_addresses(self) -> None:
+        """Remove the division of the range and all holdings."""
+        with self._mutex:
+            self._run(*table.clear())
+            self._addresses = None
+
     def _run(self, *statements: tuple[str, list[tuple[object, ...]]]) -> None:
         """Run statements, each once for every row, as one durable transaction."""
         if self._lock_fd < 0:
@@ -222,6 +244,7 @@ class Store:
             targets = [_text(target) for (target,) in db.execute("SELECT target FROM targets ORDER BY position")]
             attachments = [_attachment(row) for row in db.execute("SELECT * FROM attachments ORDER BY rowid")]
             exposures = [_exposure(row) for row in db.execute("SELECT * FROM exposures ORDER BY rowid")]
+            addresses = table.load(db)
         except (ValueError, TypeError, InvalidPeerName, sqlite3.OperationalError) as error:
             if isinstance(error, sqlite3.OperationalError) and _code(error) != sqlite3.SQLITE_ERROR:
                 raise
@@ -230,6 +253,7 @@ class Store:
         self._targets = targets
         self._attachments = {attachment.ident: attachment for attachment in attachments}
         self._exposures = {exposure.cidr: exposure for exposure in exposures}
+        self._addresses = addresses
 
 
 # What SQLite says of content that is not its own. SQLITE_ERROR is "unsupported file format" here: our statements are
@@ -288,14 +312,16 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
     db.execute("PRAGMA journal_mode = WAL")
     db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
     if not tables:
-        _create_schema(db)
+        _run_script(db, _SCHEMA)
+    for newer in range(version + 1, SCHEMA_VERSION + 1) if tables else ():
+        _run_script(db, f"{_MIGRATIONS.get(newer, '')};\nPRAGMA user_version = {newer};\n")
 
 
-def _create_schema(db: sqlite3.Connection) -> None:
-    """All in one transaction: a crash leaves an empty file or a whole schema."""
+def _run_script(db: sqlite3.Connection, script: str) -> None:
+    """All in one transaction: a crash leaves the file as it was or a whole schema."""
     with db:
         db.execute("BEGIN IMMEDIATE")
-        for statement in filter(str.strip, _SCHEMA.split(";\n")):
+        for statement in filter(str.strip, script.split(";\n")):
             db.execute(statement)
 
 
@@ -352,7 +378,8 @@ def _set_aside(path: Path, why: str) -> StateError:
         raise _unwritable(path.parent, error.strerror or str(error)) from error
     return StateError(
         f"the state file {path} was damaged ({why}) and is kept as {kept}; the peer name, the targets and the lists of "
-        "attached containers and exposed addresses in it are lost: connect, attach and expose again what is missing"
+        "attached containers, of exposed and of allocated addresses in it are lost: connect, attach and expose again "
+        "what is missing"
     )
 
 

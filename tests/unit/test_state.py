@@ -14,6 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plait.errors import StateError
+from plait.ipam.address import Cidr, parse_ip
+from plait.ipam.entry import Entry
+from plait.ipam.records import Holding, Snapshot
+from plait.ipam.ring import RingState
 from plait.mesh.name import PeerName
 from plait.state import FILE_NAME, SCHEMA_VERSION, Attachment, Exposure, Store
 
@@ -21,6 +25,15 @@ NAME = PeerName.parse("7a:00:00:00:00:01")
 C1 = Attachment("c1", "/run/netns/c1", "boot/1", None, None, ("10.32.0.1/12", "fd00::1/64"), True)
 C2 = Attachment("f00d", "/proc/42/ns/net", "boot/2", 42, "f00d", ("10.32.0.2/12",), False)
 EXPOSED = [Exposure("10.32.0.9/12", True), Exposure("10.2.0.1/16", False)]
+FIRST, MIDDLE, LAST = map(parse_ip, ("10.32.0.0", "10.40.0.0", "10.48.0.0"))
+OTHER = PeerName.parse("7a:00:00:00:00:02")
+RING = RingState(FIRST, LAST, NAME, (Entry(FIRST, NAME, 3, 7), Entry(MIDDLE, OTHER, 0, 9)), (NAME, OTHER))
+HELD = {
+    "c1": Holding(True, (Cidr.parse("10.32.0.9/12"), Cidr.parse("10.32.0.1/12"))),
+    "weave:expose": Holding(False, (Cidr.parse("10.32.0.2/12"),)),
+    "no \udcff text": Holding(True, (Cidr.parse("192.168.0.1/24"),)),
+}
+ADDRESSES = Snapshot(RING, HELD)
 
 
 def fill(store: Store) -> None:
@@ -29,6 +42,7 @@ def fill(store: Store) -> None:
     store.put_attachment(C1)
     store.put_attachment(C2)
     store.set_exposures(EXPOSED)
+    store.set_addresses(ADDRESSES)
 
 
 def assert_filled(store: Store) -> None:
@@ -36,10 +50,12 @@ def assert_filled(store: Store) -> None:
     assert store.targets == ["h2", "192.0.2.7:6783"]
     assert store.attachments == [C1, C2]
     assert store.exposures == EXPOSED
+    assert store.addresses == ADDRESSES
 
 
 def assert_empty(store: Store) -> None:
     assert (store.peer_name, store.targets, store.attachments, store.exposures) == (None, [], [], [])
+    assert store.addresses is None
 
 
 def test_a_new_directory_begins_empty(tmp_path: Path) -> None:
@@ -81,6 +97,55 @@ def test_targets_and_exposures_are_replaced_whole(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         assert store.targets == []
         assert store.exposures == EXPOSED[1:]
+
+
+def test_addresses_are_replaced_whole(tmp_path: Path) -> None:
+    ring = RING._replace(
+        entries=(Entry(FIRST, NAME, 4, 6), Entry(MIDDLE + 1, NAME, 0, 1), Entry(MIDDLE + 2, OTHER, 0, 2))
+    )
+    changed = Snapshot(ring, {"c1": Holding(False, HELD["c1"].cidrs[:1]), "c2": HELD["weave:expose"]})
+    other_range = Snapshot(RingState(0, 256, OTHER, (), ()), {})
+    for snapshot in (changed, other_range, ADDRESSES):
+        with Store(tmp_path) as store:
+            fill(store)
+            store.set_addresses(snapshot)
+            assert store.addresses == snapshot
+        with Store(tmp_path) as store:
+            assert store.addresses == snapshot
+            assert store.attachments == [C1, C2]
+    with Store(tmp_path) as store:
+        store.forget_addresses()
+        assert store.addresses is None
+    with Store(tmp_path) as store:
+        assert store.addresses is None
+
+
+def test_of_addresses_only_what_changed_is_written(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        fill(store)
+        before = store._db.total_changes
+        store.set_addresses(ADDRESSES)
+        assert store._db.total_changes == before
+        entries = (RING.entries[0]._replace(free=6, version=4), RING.entries[1])
+        store.set_addresses(Snapshot(RING._replace(entries=entries), HELD))
+        assert store._db.total_changes <= before + 2, "one row, which sqlite may count as taken out and put in"
+
+
+def test_a_file_of_the_first_schema_gets_what_it_lacks(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        fill(store)
+    database = sqlite3.connect(tmp_path / FILE_NAME)
+    with database:
+        for name in ("ring", "ring_entries", "holdings"):
+            database.execute(f"DROP TABLE {name}")
+        database.execute("PRAGMA user_version = 1")
+    database.close()
+    with Store(tmp_path) as store:
+        assert store.damage is None
+        assert (store.peer_name, store.attachments, store.addresses) == (NAME, [C1, C2], None)
+        store.set_addresses(ADDRESSES)
+    with Store(tmp_path) as store:
+        assert_filled(store)
 
 
 def test_a_caller_cannot_change_the_memory(tmp_path: Path) -> None:
@@ -189,6 +254,14 @@ def test_another_programs_database_is_kept_aside(tmp_path: Path) -> None:
         "UPDATE exposures SET cidr = 'here' WHERE masquerade",
         "UPDATE targets SET target = CAST(x'ff' AS TEXT)",
         "UPDATE targets SET target = x'ff'",
+        "UPDATE ring SET seeds = '[\"nobody\"]'",
+        "UPDATE ring SET first = -1",
+        "UPDATE ring_entries SET version = 4294967296",
+        "UPDATE ring_entries SET peer = 'nobody'",
+        "UPDATE holdings SET cidrs = '[\"10.32.0.1/99\"]'",
+        "UPDATE holdings SET cidrs = '{}'",
+        "UPDATE holdings SET ident = 'text' WHERE is_container = 0",
+        "DROP TABLE holdings",
         "DROP TABLE targets",
         "ALTER TABLE exposures DROP COLUMN masquerade",
     ],
