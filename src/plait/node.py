@@ -256,6 +256,7 @@ class Node:
     async def report(self) -> model.Report:
         """Give everything."""
         stats = await self._pump.stats() if self._is_ready else None
+        kernel = await self._overlays.describe_kernel()
         return build_report(
             Sources(
                 config=self._config,
@@ -269,6 +270,8 @@ class Node:
                 exposed=self._attacher.exposed,
                 is_ready=self._is_ready,
                 clock_offset=self._clock_offset,
+                kernel=kernel,
+                kernel_lack=self._host.kernel_lack,
             )
         )
 

@@ -6,12 +6,14 @@ from datetime import UTC, datetime
 from plait import __version__
 from plait.api import model
 from plait.config import Config
+from plait.datapath_report import build_datapath, diagnostics, learned_macs, nickname
 from plait.mesh.links import Link
 from plait.mesh.maker import TargetStatus
 from plait.mesh.name import PeerName
 from plait.mesh.records import PeerRecord
 from plait.mesh.router import Router
 from plait.overlay.bridge import TAP
+from plait.overlay.fastdp.description import KernelView
 from plait.overlay.fastdp.session import FastdpSession
 from plait.overlay.manager import OverlayManager
 from plait.overlay.sleeve import ipc
@@ -41,6 +43,9 @@ class Sources:
     exposed: list[str]
     is_ready: bool
     clock_offset: float
+    kernel: KernelView | None = None
+    """None if the kernel carries no frames; `kernel_lack` says why, if that is not meant so."""
+    kernel_lack: str | None = None
 
 
 def build_report(sources: Sources) -> model.Report:
@@ -68,7 +73,12 @@ def _plait(sources: Sources) -> model.PlaitReport:
         "loop": sources.pump.engine,
     }
     return model.PlaitReport(
-        problems=problems, connections=details, pump=pump, attached=sources.attached, exposed=sources.exposed
+        problems=problems,
+        connections=details,
+        pump=pump,
+        attached=sources.attached,
+        exposed=sources.exposed,
+        datapath=build_datapath(sources.kernel, sources.kernel_lack, sources.router.peers),
     )
 
 
@@ -127,7 +137,10 @@ def _router(sources: Sources) -> model.Router:
         connections=_connections(sources) or None,
         termination_count=router.termination_count,
         targets=sources.targets or None,
-        overlay_diagnostics={"sleeve": sources.stats.counters if sources.stats else None},
+        overlay_diagnostics={
+            "fastdp": diagnostics(sources.kernel),
+            "sleeve": sources.stats.counters if sources.stats else None,
+        },
         trusted_subnets=[str(subnet) for subnet in config.trusted_subnets],
         interface=f"{TAP} (via tap)",
         capture_stats=_capture_stats(sources.stats),
@@ -158,8 +171,7 @@ def _peer(router: Router, record: PeerRecord) -> model.Peer:
 
 
 def _nickname(router: Router, name: PeerName) -> str:
-    record = router.peers.get(name)
-    return record.summary.nickname if record else ""
+    return nickname(router.peers, name)
 
 
 def _connections(sources: Sources) -> list[model.Connection]:
@@ -203,16 +215,20 @@ def _capture_stats(stats: ipc.Stats | None) -> dict[str, int] | None:
 
 
 def _macs(sources: Sources) -> list[model.Mac]:
-    if sources.stats is None:
-        return []
+    """What pump and kernel learned; of an address that both know, what was seen last."""
+    found = [(each.mac, PeerName(each.peer), each.last_seen) for each in sources.stats.macs] if sources.stats else []
+    last: dict[str, tuple[PeerName, float]] = {}
+    for mac, peer, seen in (*found, *learned_macs(sources.kernel, sources.router.our_name)):
+        if mac not in last or last[mac][1] < seen:
+            last[mac] = (peer, seen)
     return [
         model.Mac(
-            mac=learned.mac,
-            name=str(PeerName(learned.peer)),
-            nick_name=_nickname(sources.router, PeerName(learned.peer)),
-            last_seen=_rfc3339(learned.last_seen + sources.clock_offset),
+            mac=mac,
+            name=str(peer),
+            nick_name=_nickname(sources.router, peer),
+            last_seen=_rfc3339(seen + sources.clock_offset),
         )
-        for learned in sources.stats.macs
+        for mac, (peer, seen) in last.items()
     ]
 
 

@@ -81,7 +81,7 @@ def test_a_neighbour_and_its_overlay() -> None:
     assert detail.established_since == OFFSET + 100
     assert "the peer has not heard one yet" in detail.reason
     assert report.router.capture_stats == {"PacketsReceived": 12, "PacketsDropped": 0, "PacketsIfDropped": 0}
-    assert report.router.overlay_diagnostics == {"sleeve": STATS.counters}
+    assert report.router.overlay_diagnostics == {"fastdp": None, "sleeve": STATS.counters}
     (mac,) = report.router.macs or []
     assert (mac.mac, mac.nick_name, mac.last_seen) == ("02:00:00:00:00:aa", "n2", "2023-11-14T22:14:10Z")
     assert (report.plait.attached, report.plait.exposed) == (2, ["10.32.0.1/12"])
@@ -160,7 +160,7 @@ def test_a_pump_that_does_not_answer_leaves_gaps_and_no_errors() -> None:
     report = reported(stats=None, pump=PumpState(None, 0, None))
     assert report.router.capture_stats is None
     assert report.router.macs is None
-    assert report.router.overlay_diagnostics == {"sleeve": None}
+    assert report.router.overlay_diagnostics == {"fastdp": None, "sleeve": None}
     assert report.plait.pump["answers"] == "no"
     assert report.plait.connections[0].counters == {}
 

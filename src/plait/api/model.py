@@ -133,6 +133,88 @@ class ConnectionDetail(_Wire, frozen=True):
     counters: dict[str, int]
 
 
+class DatapathProgram(_Wire, frozen=True):
+    """A program in the kernel and where it is attached: `direction` ingress or egress, `way` tcx or clsact."""
+
+    name: str
+    id: int = msgspec.field(name="ID")
+    interface: str
+    direction: str
+    way: str
+
+
+class DatapathMap(_Wire, frozen=True):
+    """A table of the programs. Entries, for a ring buffer bytes, of which nobody knows how many are used."""
+
+    name: str
+    kind: str
+    used: int | None
+    max_entries: int
+
+
+class DatapathInterface(_Wire, frozen=True):
+    """An interface that carries encapsulated frames: `vxlan` is the device, `underlay` one towards neighbours.
+
+    `direct`: outer headers are written and stripped there, past the device and the host's IP stack.
+    """
+
+    name: str
+    kind: str
+    mtu: int | None
+    direct: bool
+    neighbours: list[str]
+
+
+class DatapathHop(_Wire, frozen=True):
+    """How frames for a peer leave: `via` vxlan, pump (user space) or nothing; `hop` is the neighbour they go to.
+
+    `remote` and `mtu` (of inner IP packets) are known of frames that leave by VXLAN.
+    """
+
+    peer: str
+    nick_name: str
+    short_id: int = msgspec.field(name="ShortID")
+    via: str
+    hop: str | None
+    hop_nick_name: str
+    remote: str | None
+    mtu: int | None
+    direct: bool
+
+
+class DatapathNeighbour(_Wire, frozen=True):
+    """Frames and bytes exchanged with a neighbour in the kernel; heartbeats do not count."""
+
+    peer: str
+    nick_name: str
+    tx_packets: int
+    tx_bytes: int
+    rx_packets: int
+    rx_bytes: int
+
+
+class DatapathDrop(_Wire, frozen=True):
+    """Frames that the kernel's programs dropped for one reason."""
+
+    reason: str
+    meaning: str
+    frames: int
+
+
+class Datapath(_Wire, frozen=True):
+    """Whether the kernel carries frames, or why not, and how. `learned`: how many MAC addresses it has learned."""
+
+    carries: bool = False
+    why: str = ""
+    programs: list[DatapathProgram] = []
+    maps: list[DatapathMap] = []
+    interfaces: list[DatapathInterface] = []
+    hops: list[DatapathHop] = []
+    neighbours: list[DatapathNeighbour] = []
+    drops: list[DatapathDrop] = []
+    learned: int = 0
+
+
 class PlaitReport(_Wire, frozen=True):
     """What Weave's report has no place for."""
 
@@ -141,6 +223,7 @@ class PlaitReport(_Wire, frozen=True):
     pump: dict[str, str | int | None]
     attached: int
     exposed: list[str]
+    datapath: Datapath = Datapath()
 
 
 class Report(_Wire, frozen=True):

@@ -7,7 +7,18 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from itertools import zip_longest
 
-from plait.api.model import Connection, ConnectionDetail, Peer, Report
+from plait.api.model import (
+    Connection,
+    ConnectionDetail,
+    DatapathDrop,
+    DatapathHop,
+    DatapathInterface,
+    DatapathMap,
+    DatapathNeighbour,
+    DatapathProgram,
+    Peer,
+    Report,
+)
 
 _LABEL_WIDTH = 15
 _ADDRESS_WIDTH = 21
@@ -45,8 +56,73 @@ def peers(report: Report) -> str:
     return _lines(line for peer in report.router.peers for line in _peer(peer))
 
 
-SUBS: dict[str, Callable[[Report], str]] = {"targets": targets, "connections": connections, "peers": peers}
+def datapath(report: Report) -> str:
+    """Give what the kernel carries and how, block by block, or why it carries nothing."""
+    found = report.plait.datapath
+    blocks = [[f"{'carries frames' if found.carries else 'carries no frames'}: {_one_line(found.why)}"]]
+    if found.carries:
+        blocks += [
+            _table("programs", [_program(each) for each in found.programs]),
+            _table("maps", [_map(each) for each in found.maps]),
+            _table("interfaces", [_interface(each) for each in found.interfaces]),
+            _table("next hops", [_hop(each) for each in found.hops]),
+            _table("counters", [_counters(each) for each in found.neighbours]),
+            _table("drops", [_drop(each) for each in found.drops if each.frames] or [("none",)]),
+            [f"learned addresses: {found.learned}"],
+        ]
+    return "\n".join(_lines(block) for block in blocks)
+
+
+SUBS: dict[str, Callable[[Report], str]] = {
+    "targets": targets,
+    "connections": connections,
+    "peers": peers,
+    "datapath": datapath,
+}
 """What may follow `status`."""
+
+
+def _table(title: str, rows: list[tuple[str, ...]]) -> list[str]:
+    """Give a title and rows below it, with columns as wide as they must be; `none` for no rows."""
+    rows = rows or [("none",)]
+    columns = range(max(map(len, rows)))
+    widths = [max(len(row[column]) for row in rows if column < len(row)) for column in columns]
+    padded = ("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=False)) for row in rows)
+    return [f"{title}:", *(f"  {row}".rstrip() for row in padded)]
+
+
+def _program(each: DatapathProgram) -> tuple[str, ...]:
+    return each.name, f"id {each.id}", f"{each.direction} of {each.interface}", each.way
+
+
+def _map(each: DatapathMap) -> tuple[str, ...]:
+    if each.used is None:
+        return each.name, each.kind, f"{each.max_entries} bytes"
+    return each.name, each.kind, f"{each.used}/{each.max_entries}"
+
+
+def _interface(each: DatapathInterface) -> tuple[str, ...]:
+    direct = "" if each.kind == "vxlan" else f"direct {'yes' if each.direct else 'no'}"
+    to = f"to {', '.join(each.neighbours)}" if each.neighbours else ""
+    return each.name, each.kind, "" if each.mtu is None else f"mtu {each.mtu}", direct, to
+
+
+def _hop(each: DatapathHop) -> tuple[str, ...]:
+    columns = [f"{each.peer}({each.nick_name})", f"via {each.via}"]
+    if each.hop is not None:
+        columns.append("hop itself" if each.hop == each.peer else f"hop {each.hop}({each.hop_nick_name})")
+    if each.via == "vxlan":
+        columns += [f"remote {each.remote}", f"mtu {each.mtu}", f"direct {'yes' if each.direct else 'no'}"]
+    return tuple(columns)
+
+
+def _counters(each: DatapathNeighbour) -> tuple[str, ...]:
+    sent = f"sent {each.tx_packets} packets, {each.tx_bytes} bytes"
+    return f"{each.peer}({each.nick_name})", sent, f"received {each.rx_packets} packets, {each.rx_bytes} bytes"
+
+
+def _drop(each: DatapathDrop) -> tuple[str, ...]:
+    return each.reason, str(each.frames), each.meaning
 
 
 def _lines(lines: Iterable[str]) -> str:

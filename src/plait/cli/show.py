@@ -13,7 +13,7 @@ from plait.cli.options import json_option, run_dir_option
 from plait.cli.verb import Verb
 from plait.errors import NodeUnreachable, PlaitError, UsageError
 
-_SUBS = ("targets", "connections", "peers")
+_SUBS = ("targets", "connections", "peers", "datapath")
 # The program's own version is worth more than a long wait for the node's, seconds.
 _VERSION_PATIENCE = 3.0
 _NOT_HERE = {"dns": "DNS", "ipam": "automatic addresses"}
@@ -24,7 +24,7 @@ _NOT_HERE = {"dns": "DNS", "ipam": "automatic addresses"}
 @json_option
 @run_dir_option
 def status(sub: str | None, as_json: bool, run_dir: Path) -> None:
-    """Show the node; SUB is targets, connections or peers."""
+    """Show the node; SUB is targets, connections, peers or datapath."""
     if sub in _NOT_HERE:
         raise PlaitError(f"'status {sub}' needs {_NOT_HERE[sub]}, which this version of plait does not have")
     if sub is not None and sub not in _SUBS:
@@ -47,6 +47,8 @@ def _part(report: dict[str, Any], sub: str | None) -> Any:
     parts = {"targets": "Targets", "connections": "Connections", "peers": "Peers"}
     if sub == "connections":
         return {"Connections": report["Router"]["Connections"], "Details": report["Plait"]["Connections"]}
+    if sub == "datapath":
+        return report["Plait"]["Datapath"]
     return report if sub is None else report["Router"][parts[sub]]
 
 

@@ -15,6 +15,7 @@ from plait.mesh.name import PeerName
 from plait.mesh.routes import Routes
 from plait.overlay.fastdp import actions as fastdp
 from plait.overlay.fastdp.control import FastdpControl
+from plait.overlay.fastdp.description import KernelView
 from plait.overlay.fastdp.plan import Topology
 from plait.overlay.fastdp.session import FastdpSession
 from plait.overlay.fastdp.wire import PORT_OFFSET, parse_heartbeat
@@ -96,6 +97,19 @@ class OverlayManager:
     def get(self, connection: ConnectionId) -> LiveConnection | None:
         """Give a live connection."""
         return self._live.get(connection)
+
+    @property
+    def kernel(self) -> FastdpControl | None:
+        """What fills the kernel's tables; None if the kernel carries no frames."""
+        return self._kernel
+
+    async def describe_kernel(self) -> KernelView | None:
+        """Give what the kernel's datapath is now, and the short ids that go with it. Raises PlaitError."""
+        kernel = self._kernel
+        if kernel is None:
+            return None
+        ids = kernel.topology.ids
+        return KernelView(await asyncio.to_thread(kernel.kernel.describe), ids)
 
     # From the mesh
 

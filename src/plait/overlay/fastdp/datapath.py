@@ -11,7 +11,6 @@ import socket
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from plait.host.bpf.ringbuf import RingBuffer
 from plait.host.netlink import Link, Netlink
 from plait.overlay.bridge import TAP
 from plait.overlay.fastdp import tables
+from plait.overlay.fastdp.description import Description, MapUse, ProgramPlace, Underlay, entries_used
 from plait.overlay.fastdp.plan import Neighbour, Tables
 from plait.overlay.fastdp.tables import ID, Conf, Event, Fan, NextHop, PeerStats, Via
 from plait.overlay.fastdp.wire import pack_vni, vxlan_header
@@ -51,16 +51,6 @@ _TUNNELS = frozenset(("tun", "wireguard", "ipip", "sit", "gre", "ip6tnl", "ppp",
 """Kinds of links without Ethernet headers, or that change packets after us."""
 
 
-@dataclass(frozen=True, slots=True)
-class Underlay:
-    """The way to a neighbour: interface number and MTU, and whether outer headers may be written for it directly."""
-
-    index: int
-    device: str
-    mtu: int
-    is_direct: bool
-
-
 class KernelDatapath:
     """One node's. `pins` is the node's own directory in bpffs."""
 
@@ -76,7 +66,7 @@ class KernelDatapath:
         self._written = Tables()
         self._containers: dict[bytes, bytes] = {}
         self._announced: dict[bytes, bytes] = {}
-        self._attached: set[tuple[int, Direction]] = set()
+        self._attached: dict[tuple[int, Direction], str] = {}
         self._underlays: dict[str, Underlay] = {}
 
     def open(self) -> Tables:
@@ -218,6 +208,31 @@ class KernelDatapath:
             seen, peer = tables.unpack_learned(value)
             yield mac[:6].hex(":"), seen, peer
 
+    def describe(self) -> Description:
+        """Give all of the above, and what runs where; it reads every map, so call it in a thread."""
+        programs, way = self._loaded.programs, "" if self.way is None else self.way.value
+        places = sorted((name, index, direction.value) for (index, direction), name in self._attached.items())
+        return Description(
+            programs=[
+                ProgramPlace(name, programs[name].id, _interface_name(index), direction, way)
+                for name, index, direction in places
+            ],
+            maps=[
+                MapUse(name, each.kind.name.lower(), entries_used(each), each.max_entries)
+                for name, each in sorted(self._maps.items())
+            ],
+            device=DEVICE,
+            underlays=dict(self._underlays),
+            tables=self._written,
+            stats={
+                ID.unpack(key)[0]: PeerStats.total(values)
+                for key, values in self._maps["stats"].items_per_cpu()
+                if any(map(any, values))
+            },
+            drops=self.drops(),
+            learned=list(self.learned()),
+        )
+
     # Helpers
 
     def _ensure_device(self, netlink: Netlink) -> list[str]:
@@ -256,7 +271,7 @@ class KernelDatapath:
 
     def _attach(self, points: Mapping[tuple[int, Direction], str]) -> None:
         assert self.way is not None
-        for index, direction in points.keys() - self._attached:
+        for index, direction in points.keys() - self._attached.keys():
             attach(
                 self._loaded.programs[points[index, direction]],
                 index,
@@ -264,10 +279,10 @@ class KernelDatapath:
                 self._pin(index, direction),
                 way=self.way,
             )
-        for index, direction in self._attached - points.keys():
+        for index, direction in self._attached.keys() - points.keys():
             with suppress(OSError):  # the interface is gone, and the program with it
                 detach(index, direction, self._pin(index, direction), self.way)
-        self._attached = set(points)
+        self._attached = dict(points)
         wanted = {self._pin(*point).name for point in points}
         for pin in self._pins.glob("link-*"):
             if pin.name not in wanted:
@@ -317,6 +332,13 @@ def _containers(netlink: Netlink, bridge: Link, ports: Iterable[Link]) -> Iterat
         other = netlink.other_end(port) if port.kind == "veth" else None
         if other is not None and other.mac:
             yield tables.mac_key(other.mac), tables.pack_container(port.index, is_elsewhere=True)
+
+
+def _interface_name(index: int) -> str:
+    try:
+        return socket.if_indextoname(index)
+    except OSError:
+        return f"number {index}, which is gone"
 
 
 def _is_plain(link: Link) -> bool:
