@@ -315,6 +315,10 @@ class Allocator:
         self.records.add(ident, cidr, is_container)
         self._must_persist = True
 
+    def may_use(self, cidr: Cidr) -> bool:
+        """Tell whether a recorded address is its holder's still: not if its range went to another peer."""
+        return cidr.address in self.space.ours or cidr.address not in self.universe.range
+
     def is_dead(self, ident: str) -> bool:
         """Tell whether a container died lately."""
         return ident in self.dead
@@ -403,10 +407,14 @@ class Allocator:
             return False
         self.space.set_owned(self.ring.owned())
         self.records = Records(stored.holdings)
-        for address in self.records.addresses():
-            if address in self.space.free:  # one outside the range, or lost to another peer, is only on record
-                self.space.claim(address)
+        self._hold_recorded()
         return True
+
+    def _hold_recorded(self) -> None:
+        """Hand out what is on record to its holders: after a start, or when a range that was lost comes back."""
+        for address in self.records.addresses():
+            if address in self.space.free:  # not one outside the range, nor one of another peer
+                self.space.claim(address)
 
     # The election
 
@@ -433,6 +441,7 @@ class Allocator:
                 f"the addresses {lost} are in use by containers here, but peer {self.ring.owner(lost.start)} owns them "
                 "now and may give them to others; restart these containers"
             )
+        self._hold_recorded()
         self._retry_all()
 
     # Waiting requests

@@ -34,7 +34,7 @@ class Allocate:
 
     def attempt(self, allocator: "Allocator") -> bool:
         """Give what the ident has already, or the lowest free address, or ask for space."""
-        held = allocator.records.within(self.ident, self.subnet.range)
+        held = [cidr for cidr in allocator.records.within(self.ident, self.subnet.range) if allocator.may_use(cidr)]
         if held:
             allocator.revive(self.ident)
             allocator.reply(self.request, held[0].address)

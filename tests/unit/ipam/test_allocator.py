@@ -89,8 +89,18 @@ def test_addresses_in_use_that_went_to_another_are_told() -> None:
     actions = allocator.receive_gossip(1, gossip_of((0, ONE, 0, 0), (16, ONE, 0, 0), (64, TWO, 0, 64)))
     [warning] = warnings(actions)
     assert "10.0.0.100-10.0.0.100 are in use by containers here, but peer 22:00:00:00:00:02 owns them" in warning
+    assert result(allocator.allocate(2, 2, "c1", UNIVERSE)) == BASE + 1, "after a restart it has a safe one"
     assert result(allocator.free(2, 2, "c1", BASE + 100)) is None
     assert allocator.space.owned() == [Range(BASE, BASE + 64)]
+
+
+def test_an_address_in_use_whose_range_comes_back_is_not_given_to_another() -> None:
+    lost = started(ONE)
+    lost.claim(1, 1, "c1", Cidr(BASE + 100, 24))
+    lost.receive_gossip(2, gossip_of((0, ONE, 0, 0), (16, ONE, 0, 0), (64, TWO, 0, 64)))
+    lost.receive_gossip(3, gossip_of((64, ONE, 5, 0)))
+    assert lost.records.holder(BASE + 100) == "c1"
+    assert BASE + 100 in lost.space.ours
 
 
 def test_a_peer_in_the_network_is_not_taken_over() -> None:
