@@ -123,8 +123,7 @@ class EchoHealth:
         is_first = now >= self._silent_at
         if is_first:
             self._answered_from = now
-        if not self._is_proven:
-            self._is_proven, self._healthy_at = True, now
+        self._is_proven = True
         self._silent_at = now + self.patience
         if is_heartbeat:
             self._streak += self._is_waiting

@@ -350,6 +350,18 @@ def test_frames_that_vanish_make_the_mtu_suspicious() -> None:
     assert asked == [2, 2 + SUSPICION_INTERVAL]
 
 
+def test_counters_from_before_the_connection_say_nothing_of_it() -> None:
+    session = established()
+    for second in range(1, 12):
+        if second > 2:
+            session.traffic_counted(Traffic(10**9 + second, 0, 10**12 + 1000 * second, 0))
+        actions = session.handle_timer(second + 0.01)
+        answer(session, actions, second + 0.011, received=10**8 + second)
+        assert not session.quality.is_losing
+    assert session.quality.loss == 0.0
+    assert session.quality.tx_rate == pytest.approx(1000.0, rel=0.3)
+
+
 def test_the_kernels_refusal_asks_for_the_interface() -> None:
     session = established()
     assert session.packet_too_big() == [QueryInterfaceMtu()]
@@ -396,6 +408,16 @@ def test_a_peer_that_moves_is_another_path_to_be_searched_from_the_start() -> No
     assert len(echoes(actions)) == 1
     assert session.remote == (ELSEWHERE, 6784)
     assert session.heartbeat_received(PEER, echo_of(old), 1.03) == [], "an answer of the old path"
+
+
+def test_what_fits_the_old_path_says_nothing_of_the_new_one() -> None:
+    session = new()
+    answer(session, session.confirm(0.0), 0.001)
+    old = probes(session.interface_mtu_known(1500, 0.002))
+    session.heartbeat_received(ELSEWHERE, theirs(), 0.003)
+    for probe in old:
+        assert session.heartbeat_received(PEER, echo_of(probe), 0.004) == []
+    assert session.path_mtu == BASE
 
 
 def test_an_old_heartbeat_does_not_bring_the_old_address_back() -> None:
@@ -464,6 +486,17 @@ def test_weave_hears_twice_a_second_until_it_acknowledges() -> None:
     assert session.control_received(CONTROL_ACK, b"", 4.0) == []
     assert session.control_received(1, bytes(64), 4.0) == [], "IPsec"
     assert session.ignored_controls == 2
+
+
+def test_weaves_silence_does_not_shift_the_heartbeats() -> None:
+    session = weave()
+    session.control_received(CONTROL_ACK, b"", 0.2)
+    session.heartbeat_received(PEER, Heartbeat(UID, 1390), 5.0)
+    log = run(session, 5.0, 80.0, deaf=True)
+    assert [now for now, action in log if isinstance(action, a.Unhealthy)] == [65.0]
+    assert [now for now, action in log if isinstance(action, a.SendFrame)] == pytest.approx(
+        [10.2, 20.2, 30.2, 40.2, 50.2, 60.2, 70.2]
+    )
 
 
 def test_weaves_first_heartbeat_is_acknowledged_once() -> None:

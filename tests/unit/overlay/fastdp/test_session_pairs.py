@@ -252,7 +252,7 @@ def test_a_path_that_becomes_narrower_in_silence_is_found_by_the_frames_that_van
 def test_a_path_that_comes_back_narrower_is_known_before_frames_use_it() -> None:
     world = running()
     world.cut(0, 1)
-    world.run_for(10.0)
+    world.run_for(95.0)
     for way in (side.out for side in world.sides):
         way.path_mtu = 1400
     healed = world.now
