@@ -1,0 +1,345 @@
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plait.mesh.name import PeerName
+from plait.mesh.records import ConnectionSummary, PeerRecord, PeerSummary
+from plait.mesh.routes import Routes
+from plait.overlay.fastdp.plan import HOLD, Carrier, Neighbour, Planner, Tables, Topology
+from plait.overlay.fastdp.tables import MAX_FANOUT, NO_ID, Fan, HopFlag, NextHop, Via
+from plait.overlay.forwarding import Forwarder
+from plait.overlay.macs import MacTable
+
+US, A, B, C = (PeerName(number) for number in (1, 2, 3, 4))
+IDS = {US: 101, A: 102, B: 103, C: 104}
+FLAGS = HopFlag.DIRECT | HopFlag.KERNEL_ANSWERS
+
+
+def ip(peer: PeerName) -> str:
+    return f"192.0.2.{int(peer)}"
+
+
+def by_vxlan(peer: PeerName, mtu: int = 1450) -> Carrier:
+    return Carrier(True, ip(peer), "192.0.2.200", 3, mtu, FLAGS)
+
+
+def by_pump(peer: PeerName, *, is_pending: bool = False) -> Carrier:
+    return Carrier(False, ip(peer), "192.0.2.200", is_pending=is_pending)
+
+
+def hop(peer: PeerName, mtu: int = 1450) -> NextHop:
+    return NextHop(Via.VXLAN, IDS[peer], ip(peer), "192.0.2.200", 3, mtu, FLAGS)
+
+
+def star(*peers: PeerName, ids: Mapping[PeerName, int] = IDS) -> Topology:
+    """We are joined to each, and they to nobody else."""
+    trees: dict[PeerName, Iterable[PeerName]] = {each: [other for other in peers if other != each] for each in peers}
+    return Topology(US, {peer: ids[peer] for peer in (US, *peers)}, {each: each for each in peers}, trees | {US: peers})
+
+
+NEWS = star(A, B)
+BOTH = {A: by_vxlan(A), B: by_vxlan(B)}
+
+
+@pytest.fixture
+def planner() -> Planner:
+    """Of a node with two neighbours by VXLAN."""
+    planner = Planner()
+    planner.update(NEWS, BOTH, 0.0)
+    return planner
+
+
+def test_nothing_is_planned_at_first() -> None:
+    planner = Planner()
+    assert planner.tables == Tables(our_id=NO_ID)
+    assert planner.next_deadline() is None
+    assert planner.carried({}) == frozenset()
+
+
+def test_neighbours_by_vxlan(planner: Planner) -> None:
+    assert planner.tables == Tables(
+        101,
+        {102: hop(A), 103: hop(B)},
+        {101: Fan((102, 103)), 102: Fan((103,)), 103: Fan((102,))},
+        {ip(A): Neighbour("192.0.2.200", 102), ip(B): Neighbour("192.0.2.200", 103)},
+    )
+    assert planner.next_deadline() is None
+    assert planner.carried(IDS) == {A, B}
+
+
+def test_a_neighbour_by_the_pump() -> None:
+    tables = Planner().update(NEWS, {A: by_vxlan(A), B: by_pump(B)}, 0.0)
+    assert tables.nexthops[103] == NextHop(Via.PUMP, 103)
+    assert tables.trees == {101: Fan((102,), True), 102: Fan((), True), 103: Fan((102,))}
+    assert ip(B) in tables.neighbours, "what it still sends by VXLAN is taken"
+
+
+def test_a_neighbour_whose_session_ended_may_send_nothing() -> None:
+    tables = Planner().update(NEWS, {A: by_vxlan(A), B: Carrier(is_vxlan=False)}, 0.0)
+    assert tables.neighbours.keys() == {ip(A)}
+
+
+def test_a_peer_behind_a_neighbour() -> None:
+    topology = Topology(US, IDS, {A: A, B: A}, {US: [A]})
+    tables = Planner().update(topology, {A: by_vxlan(A)}, 0.0)
+    assert tables.nexthops == {102: hop(A), 103: hop(A)}
+    assert tables.trees == {101: Fan((102,))}
+
+
+def test_peers_without_a_short_id_of_their_own_are_left_to_the_pump() -> None:
+    ids = {peer: each for peer, each in IDS.items() if peer != B}
+    topology = Topology(US, ids, {A: A, B: B}, {US: [A, B], A: [B], B: [A]})
+    planner = Planner()
+    tables = planner.update(topology, BOTH, 0.0)
+    assert tables.nexthops.keys() == {102}
+    assert tables.trees == {101: Fan((102,), True), 102: Fan((), True)}
+    assert planner.carried(ids) == {A}
+
+
+def test_without_an_id_of_ours_the_kernel_has_none(planner: Planner) -> None:
+    topology = Topology(US, {A: 102}, {A: A}, {A: []})
+    assert planner.update(topology, {A: by_vxlan(A)}, 1.0).our_id == NO_ID
+
+
+def test_a_way_that_nothing_replaces_is_held(planner: Planner) -> None:
+    tables = planner.update(star(B), {B: by_vxlan(B)}, 10.0)
+    assert tables.nexthops[102] == hop(A)
+    assert tables.neighbours[ip(A)] == Neighbour("192.0.2.200", 102)
+    assert tables.trees[101] == Fan((102, 103)), "it still gets broadcasts"
+    assert tables.trees[102] == Fan((103,)), "and passes its own on"
+    assert planner.next_deadline() == 10.0 + HOLD
+
+
+def test_a_held_way_ends(planner: Planner) -> None:
+    planner.update(star(B), {B: by_vxlan(B)}, 10.0)
+    assert planner.update(star(B), {B: by_vxlan(B)}, 10.0 + HOLD - 0.1).nexthops.keys() == {102, 103}
+    tables = planner.update(star(B), {B: by_vxlan(B)}, 10.0 + HOLD)
+    fresh = Planner()
+    assert tables == fresh.update(star(B), {B: by_vxlan(B)}, 0.0)
+    assert planner.next_deadline() is None
+
+
+def test_news_do_not_prolong_a_held_way(planner: Planner) -> None:
+    for seconds in range(30):
+        planner.update(star(B), {B: by_vxlan(B)}, 10.0 + seconds)
+    assert planner.next_deadline() == 10.0 + HOLD
+
+
+def test_a_peer_that_is_back_in_time_is_held_no_longer(planner: Planner) -> None:
+    planner.update(star(B), {B: by_vxlan(B)}, 10.0)
+    tables = planner.update(NEWS, BOTH, 12.0)
+    assert tables.nexthops == {102: hop(A), 103: hop(B)}
+    assert planner.next_deadline() is None
+    planner.update(star(B), {B: by_vxlan(B)}, 50.0)
+    assert planner.next_deadline() == 50.0 + HOLD, "and is held anew"
+
+
+def test_a_new_connection_keeps_the_way_until_it_knows_better(planner: Planner) -> None:
+    planner.update(star(B), {B: by_vxlan(B)}, 10.0)
+    tables = planner.update(NEWS, {A: by_pump(A, is_pending=True), B: by_vxlan(B)}, 11.0)
+    assert tables.nexthops[102] == hop(A)
+    assert tables.trees[101] == Fan((102, 103))
+    assert planner.carried(IDS) == {A, B}
+    established = planner.update(NEWS, {A: by_vxlan(A, 1300), B: by_vxlan(B)}, 12.0)
+    assert established.nexthops[102] == hop(A, 1300)
+    assert planner.next_deadline() is None
+
+
+def test_a_new_connection_that_fails_takes_the_way_at_once(planner: Planner) -> None:
+    planner.update(NEWS, {A: by_pump(A, is_pending=True), B: by_vxlan(B)}, 11.0)
+    tables = planner.update(NEWS, {A: by_pump(A), B: by_vxlan(B)}, 12.0)
+    assert tables.nexthops[102] == NextHop(Via.PUMP, 102)
+    assert tables.trees[101] == Fan((103,), True)
+    assert planner.next_deadline() is None
+
+
+def test_a_new_connection_that_never_finds_out_is_not_waited_for_without_end(planner: Planner) -> None:
+    pending = {A: by_pump(A, is_pending=True), B: by_vxlan(B)}
+    planner.update(NEWS, pending, 11.0)
+    assert planner.next_deadline() == 11.0 + HOLD
+    tables = planner.update(NEWS, pending, 11.0 + HOLD)
+    assert tables.nexthops[102] == NextHop(Via.PUMP, 102)
+    assert planner.next_deadline() is None
+
+
+def test_a_new_connection_to_another_address_does_not_keep_the_old_way(planner: Planner) -> None:
+    moved = Carrier(False, "198.51.100.9", "192.0.2.200", is_pending=True)
+    tables = planner.update(NEWS, {A: moved, B: by_vxlan(B)}, 11.0)
+    assert tables.nexthops[102] == NextHop(Via.PUMP, 102)
+    assert tables.neighbours["198.51.100.9"] == Neighbour("192.0.2.200", 102)
+
+
+def test_an_earlier_node_s_tables_are_held(planner: Planner) -> None:
+    left = planner.tables
+    heir = Planner()
+    heir.adopt(left, 100.0)
+    assert heir.tables == left
+    assert heir.next_deadline() == 100.0 + HOLD
+    alone = Topology(US, {US: 101}, {}, {US: []})
+    tables = heir.update(alone, {}, 101.0)
+    assert (tables.our_id, tables.nexthops, tables.neighbours) == (101, left.nexthops, left.neighbours)
+    assert tables.trees == left.trees
+    assert heir.update(alone, {}, 100.0 + HOLD) == Tables(101)
+    assert heir.next_deadline() is None
+
+
+def test_an_heir_s_neighbours_replace_what_is_held(planner: Planner) -> None:
+    heir = Planner()
+    heir.adopt(planner.tables, 100.0)
+    tables = heir.update(NEWS, BOTH, 101.0)
+    assert tables == planner.tables
+    assert heir.next_deadline() is None
+
+
+def test_ways_by_the_pump_are_not_held() -> None:
+    planner = Planner()
+    planner.update(NEWS, {A: by_pump(A), B: by_vxlan(B)}, 0.0)
+    assert planner.update(star(B), {B: by_vxlan(B)}, 1.0).nexthops.keys() == {103}
+
+
+# Whole networks: every node's kernel as its planner fills it, and every node's pump
+
+
+@dataclass
+class Box:
+    """One node: what its kernel was told, and its pump."""
+
+    name: PeerName
+    planner: Planner = field(default_factory=Planner)
+    carriers: dict[PeerName, Carrier] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.pump = Forwarder(self.name, MacTable())
+
+
+Edges = Mapping[tuple[PeerName, PeerName], tuple[bool, bool]]
+"""Both ends of each connection, and whether either of them sends by VXLAN."""
+
+
+class Network:
+    """Nodes with consistent routes. Broadcasts of any of them are followed as far as they go."""
+
+    def __init__(self, size: int) -> None:
+        self.boxes = {PeerName(number + 1): Box(PeerName(number + 1)) for number in range(size)}
+        self.ids = {peer: 100 + int(peer) for peer in self.boxes}
+
+    def connect(self, edges: Edges, now: float) -> None:
+        """Replace all connections; everybody knows of it at once."""
+        remotes: dict[PeerName, list[PeerName]] = {peer: [] for peer in self.boxes}
+        for box in self.boxes.values():
+            box.carriers = {}
+        for (one, other), (there, back) in edges.items():
+            for near, far, is_vxlan in ((one, other, there), (other, one, back)):
+                remotes[near].append(far)
+                self.boxes[near].carriers[far] = by_vxlan(far) if is_vxlan else by_pump(far)
+        records = [
+            PeerRecord(
+                PeerSummary(peer, uid=1), tuple(ConnectionSummary(far, "192.0.2.9:6783", True, True) for far in links)
+            )
+            for peer, links in remotes.items()
+        ]
+        for peer, box in self.boxes.items():
+            routes = Routes.compute(peer, records)
+            unicast = {to: via for to, via in routes.unicast_table().items() if via}
+            known = [peer, *unicast]
+            broadcast = {source: routes.broadcast(source) for source in known}
+            ids = {each: self.ids[each] for each in known}
+            box.planner.update(Topology(peer, ids, unicast, broadcast), box.carriers, now)
+            box.pump.set_routes(known, unicast, {source: sorted(hops) for source, hops in broadcast.items()})
+            box.pump.set_carried(each.to_bytes(6, "big") for each in box.planner.carried(ids))
+
+    def broadcast(self, source: PeerName) -> Counter[PeerName]:
+        """Send one broadcast; gives how often it comes out at each node. Fails if it does not end."""
+        frame = b"\xff" * 6 + bytes.fromhex("0200000000aa0800") + bytes(50)
+        arrived: Counter[PeerName] = Counter()
+        on_the_way = deque(self._out(self.boxes[source], source, None, frame))
+        steps = 0
+        while on_the_way:
+            steps += 1
+            assert steps < 1000, "a loop"
+            is_vxlan, hop, to = on_the_way.popleft()
+            box = self.boxes[to]
+            if is_vxlan:
+                if source == to or ip(hop) not in box.planner.tables.neighbours:
+                    continue
+                arrived[to] += 1
+                on_the_way.extend(self._out(box, source, hop, frame))
+            else:
+                names = (each.to_bytes(6, "big") for each in (hop, source, to))
+                decision = box.pump.received(*names, frame, 0.0)
+                arrived[to] += decision.inject
+                on_the_way.extend((False, to, _name(copy[0])) for copy in decision.copies)
+        return arrived
+
+    def _out(
+        self, box: Box, source: PeerName, hop: PeerName | None, frame: bytes
+    ) -> Iterable[tuple[bool, PeerName, PeerName]]:
+        """What a kernel sends of a frame that came from here or by VXLAN, and what it has the pump send."""
+        tables = box.planner.tables
+        fan = tables.trees.get(self.ids[source], Fan())
+        for short_id in fan.hops:
+            there = PeerName(short_id - 100)
+            if tables.nexthops[short_id].via is Via.VXLAN and there != hop:
+                yield True, box.name, there
+        if hop is None:
+            decision = box.pump.captured(frame, 0.0)
+        elif fan.has_pump:
+            decision = box.pump.labelled(source.to_bytes(6, "big"), box.name.to_bytes(6, "big"), frame, 0.0)
+        else:
+            return
+        yield from ((False, box.name, _name(copy[0])) for copy in decision.copies)
+
+
+def _name(name: bytes) -> PeerName:
+    return PeerName(int.from_bytes(name, "big"))
+
+
+@st.composite
+def edges(draw: st.DrawFn, size: int) -> Edges:
+    """A connected graph."""
+    kinds = st.tuples(st.booleans(), st.booleans())
+    found = {(PeerName(draw(st.integers(1, n - 1))), PeerName(n)): draw(kinds) for n in range(2, size + 1)}
+    ends = st.tuples(st.integers(1, size), st.integers(1, size)).filter(lambda pair: pair[0] < pair[1])
+    more = draw(st.dictionaries(ends, kinds, max_size=size))
+    return found | {(PeerName(one), PeerName(other)): kind for (one, other), kind in more.items()}
+
+
+@given(st.data(), st.integers(2, 8))
+def test_a_broadcast_comes_out_once_everywhere_by_vxlan_and_pump(data: st.DataObject, size: int) -> None:
+    network = Network(size)
+    network.connect(data.draw(edges(size)), 0.0)
+    for source in network.boxes:
+        others = {peer: 1 for peer in network.boxes if peer != source}
+        assert network.broadcast(source) == others, source
+
+
+@given(st.data(), st.integers(2, 8))
+def test_the_same_after_connections_changed_however_soon(data: st.DataObject, size: int) -> None:
+    network = Network(size)
+    for now in range(3):
+        network.connect(data.draw(edges(size)), float(now))
+    for source in network.boxes:
+        assert network.broadcast(source) == {peer: 1 for peer in network.boxes if peer != source}, source
+
+
+@given(st.data(), st.integers(3, 8))
+def test_a_peer_that_everybody_lost_gets_and_sends_broadcasts_while_it_is_held(data: st.DataObject, size: int) -> None:
+    network = Network(size)
+    before = dict.fromkeys(data.draw(edges(size - 1)), (True, True))
+    before[PeerName(data.draw(st.integers(1, size - 1))), PeerName(size)] = (True, True)
+    network.connect(before, 0.0)
+    network.connect({pair: kind for pair, kind in before.items() if PeerName(size) not in pair}, 1.0)
+    for source in network.boxes:
+        assert network.broadcast(source) == {peer: 1 for peer in network.boxes if peer != source}, source
+
+
+def test_more_neighbours_than_a_tree_holds_do_not_break_the_others() -> None:
+    peers = [PeerName(number) for number in range(2, MAX_FANOUT + 20)]
+    ids = {peer: int(peer) for peer in (US, *peers)}
+    carriers = {peer: Carrier(True, f"10.0.{int(peer) // 256}.{int(peer) % 256}", "10.1.0.1", 3) for peer in peers}
+    tables = Planner().update(star(*peers, ids=ids), carriers, 0.0)
+    assert len(Fan.unpack(tables.trees[1].pack()).hops) == MAX_FANOUT
