@@ -230,6 +230,14 @@ def test_a_missed_heartbeat_makes_it_ask_quicker_and_then_fall() -> None:
     assert session.is_established, "it may come back"
 
 
+def test_the_echo_of_a_probe_is_none_of_the_heartbeat() -> None:
+    session = established(local_mtu=9000)
+    session.handle_timer(1.01)
+    probe = max(probes(session.interface_mtu_known(9000, 1.02)), key=lambda each: each.length)
+    assert session.heartbeat_received(PEER, echo_of(probe), 1.03) == [a.SetPath(PEER, 8950, 9000)]
+    assert len(of_length(60, session.handle_timer(1.26))) == 1, "asked again"
+
+
 def test_the_reason_tells_which_direction_is_dead_and_what_to_do() -> None:
     session = established()
     session.heartbeat_received(PEER, theirs(1), 0.9)
