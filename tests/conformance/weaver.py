@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Sequence
+from typing import ClassVar
 
 from conformance.member import Member, address, address6
 from plait.host import ethtool, sysctl
@@ -23,6 +24,8 @@ class Weaver(Member):
     """
 
     kind = "weaver"
+    datapath: ClassVar[tuple[str, ...]] = ("--no-fastdp",)
+    """Its options for a fast datapath."""
 
     def __init__(self, host: Host, password: str | None = None, extra: Sequence[str] = (), dns: bool = False) -> None:
         super().__init__(host, password, extra)
@@ -36,7 +39,7 @@ class Weaver(Member):
         directory = self.host.directory / f"weaver-{len(self._lives)}"
         directory.mkdir()
         options = [
-            *("--no-fastdp", "--port", "6783", "--name", self.name, "--nickname", self.nickname),
+            *(*self.datapath, "--port", "6783", "--name", self.name, "--nickname", self.nickname),
             *("--weave-bridge", "weave", "--ipalloc-range", "", "--docker-api=", "--db-prefix", f"{directory}/weave"),
             *("--http-addr", "127.0.0.1:6784", "--status-addr", "127.0.0.1:6782"),
             *(("--dns-listen-address", f"{self.host.ip}:53") if self._dns else ("--no-dns",)),
