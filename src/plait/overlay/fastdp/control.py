@@ -77,7 +77,8 @@ class FastdpControl:
         remote = session.remote_ip
         underlay = self.kernel.underlay(remote)
         if underlay is None or not (is_best and session.is_established):
-            return Carrier(is_vxlan=False, remote=remote, local=local_ip, is_pending=_is_pending(session))
+            is_pending = session.illness is None and (underlay is None or session.established_since is None)
+            return Carrier(is_vxlan=False, remote=remote, local=local_ip, is_pending=is_pending)
         flags = HopFlag.DIRECT if underlay.is_direct else HopFlag.NONE
         if session.path_mtu >= underlay.mtu:
             flags |= HopFlag.KERNEL_ANSWERS
@@ -87,7 +88,3 @@ class FastdpControl:
         """Give what the kernel counted of a neighbour."""
         stats = self.kernel.stats(short_id)
         return Traffic(stats.tx_packets, stats.rx_packets, stats.tx_bytes, stats.rx_bytes)
-
-
-def _is_pending(session: FastdpSession) -> bool:
-    return session.established_since is None and session.illness is None
