@@ -11,9 +11,10 @@ from functools import partial
 
 from plait.ipam.actions import Action, Broadcast, Persist, Refuse, Reply, SendUnicast
 from plait.ipam.address import Cidr, Range, glued, text
-from plait.ipam.allocator import TICK, Allocator, Settings
+from plait.ipam.allocator import Allocator
 from plait.ipam.paxos import Voter
 from plait.ipam.records import Snapshot
+from plait.ipam.settings import TICK, Settings
 from plait.mesh.name import PeerName
 from plait.testing.sim.clock import Clock
 

@@ -69,7 +69,7 @@ def test_waiting_requests_are_served_when_there_is_room() -> None:
     for _ in range(60):
         world.allocate(world.rng.choice(world.hosts))
     world.settle()
-    pending = [str(waiting) for host in world.running if host.allocator for waiting in host.allocator.pending_allocates]
+    pending = [str(waiting) for host in world.running if host.allocator for waiting in host.allocator.waiting.allocates]
     assert pending == []
 
 

@@ -6,8 +6,7 @@ answered by a Reply with their id, at once or later. Call `tick` every TICK seco
 
 import random
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from plait.errors import PlaitError
 from plait.ipam import codec
@@ -25,53 +24,17 @@ from plait.ipam.actions import (
 from plait.ipam.address import Cidr, Range, text
 from plait.ipam.codec import GossipState, Kind
 from plait.ipam.entry import RingError
+from plait.ipam.nicknames import Nicknames
 from plait.ipam.paxos import Claims, Election, Voter
 from plait.ipam.records import Records, Snapshot
 from plait.ipam.requests import Allocate, Claim, Prime
 from plait.ipam.ring import DifferentRange, DifferentSeeds, OnUpdate, Ring, RingState
+from plait.ipam.settings import DEATH_TO_RELEASE, Peers, Settings
 from plait.ipam.space import Space, SpaceError
-from plait.mesh.name import UNKNOWN_PEER, InvalidPeerName, PeerName
-
-TICK = 5.0
-"""Seconds between calls of `tick`."""
-
-DEATH_TO_RELEASE = 30.0
-"""Seconds that a dead container keeps its addresses, so that a restarted one has them again."""
-
-MAX_NICKNAMES = 65536
-"""Peers whose nicknames are kept: more than a mesh can have, so that no message fills the memory."""
-
+from plait.ipam.waiting import Waiting
+from plait.mesh.name import UNKNOWN_PEER, PeerName
 
 _Request = TypeVar("_Request", Prime, Claim, Allocate)
-
-
-class Peers(Protocol):
-    """What the mesh knows of other peers at this moment."""
-
-    def is_known(self, peer: PeerName) -> bool:
-        """Tell whether the peer is in the mesh; we ourselves are."""
-
-    def why_unreachable(self, peer: PeerName) -> str | None:
-        """Tell why a unicast to this peer cannot be sent now, or None."""
-
-    def quorum(self) -> int:
-        """Give the number of voters that decide on the first ring: more than half of all; asked once."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What does not change in an allocator's life. `us.uid` is new at each start.
-
-    `universe` is the range to divide, equal on all peers. `seed`, if any, are the peers that share the first ring,
-    without an election; an observer takes no part in one. `found` are addresses in use on this host at the start.
-    """
-
-    us: Voter
-    nickname: str
-    universe: Cidr
-    seed: tuple[PeerName, ...] = ()
-    is_observer: bool = False
-    found: tuple[Claim, ...] = ()
 
 
 class Allocator:
@@ -83,18 +46,15 @@ class Allocator:
         self.ring = Ring(settings.universe.range, self.us, on_update)
         self.space = Space()
         self.records = Records()
-        self.nicknames: dict[PeerName, str] = {self.us: settings.nickname}
+        self.nicknames = Nicknames(self.us, settings.nickname)
+        self.waiting = Waiting(self, settings.found)
         self.dead: dict[str, float] = {}
         self.is_awaiting_consensus = False
-        self.pending_primes: list[Prime] = []
-        self.pending_claims: list[Claim] = list(settings.found)
-        self.pending_allocates: list[Allocate] = []
         self._settings = settings
         self._peers = peers
         self._rng = rng
         self._election = None if settings.is_observer else Election(settings.us)
         self._is_leaving = False
-        self._gone_clients: set[RequestId] = set()
         self._now = 0.0
         self._actions: list[Action] = []
         self._must_persist = self._must_broadcast = False
@@ -105,7 +65,7 @@ class Allocator:
         """Begin with what was stored if it is of this peer and range, else with the seed if there is one."""
         self._now = now
         if self._restore(stored):
-            self._retry(self.pending_claims)
+            self.waiting.retry_claims()
         else:
             self._must_persist = True
             if self._settings.seed:
@@ -117,11 +77,11 @@ class Allocator:
         self._now = now
         if self.is_awaiting_consensus:
             self._propose()
-        elif self.pending_primes or self.pending_claims or self.pending_allocates:
+        elif self.waiting:
             if self.ring.is_empty:
                 self.establish()
             else:
-                self._retry_all()
+                self.waiting.retry()
         for ident, since in list(self.dead.items()):
             if since < now - DEATH_TO_RELEASE:
                 self._release_all(ident)
@@ -132,10 +92,7 @@ class Allocator:
         """Leave for good: give all our ranges to another peer. Later requests are cancelled."""
         self._now = now
         self._is_leaving = True
-        for pending in (self.pending_claims, self.pending_allocates, self.pending_primes):
-            for waiting in pending:
-                waiting.cancel(self)
-            pending.clear()
+        self.waiting.cancel_all()
         heir = self._heir()
         self.ring.transfer(self.us, heir or UNKNOWN_PEER)
         self.space.clear()
@@ -147,13 +104,13 @@ class Allocator:
 
     def prime(self, now: float, request: RequestId) -> list[Action]:
         """Answer None once there is a ring."""
-        return self._begin(now, Prime(request), self.pending_primes)
+        return self._begin(now, Prime(request), self.waiting.primes)
 
     def allocate(
         self, now: float, request: RequestId, ident: str, subnet: Cidr, is_container: bool = True
     ) -> list[Action]:
         """Answer an address of the subnet, the one that the ident has already if so; waits while none is free."""
-        return self._begin(now, Allocate(request, ident, subnet, is_container), self.pending_allocates)
+        return self._begin(now, Allocate(request, ident, subnet, is_container), self.waiting.allocates)
 
     def claim(
         self,
@@ -168,14 +125,11 @@ class Allocator:
 
         With `no_error_on_unknown` the answer is None also while the owner cannot be asked; trying goes on.
         """
-        return self._begin(now, Claim(request, ident, cidr, is_container, no_error_on_unknown), self.pending_claims)
+        return self._begin(now, Claim(request, ident, cidr, is_container, no_error_on_unknown), self.waiting.claims)
 
     def cancel(self, request: RequestId) -> None:
         """Note that a client went; its request ends at the next try."""
-        waiting = [claim.request for claim in self.pending_claims]
-        waiting += [allocate.request for allocate in self.pending_allocates]
-        if request in waiting:
-            self._gone_clients.add(request)
+        self.waiting.client_gone(request)
 
     def free(self, now: float, request: RequestId, ident: str, address: int) -> list[Action]:
         """Release one address; answers None or Refused."""
@@ -206,7 +160,7 @@ class Allocator:
         loss of a range it has not used crashes (spec: ipam 20).
         """
         self._now = now
-        name = self._peer_named(peer)
+        name = self.nicknames.find(peer)
         if name is None or name == self.us:
             self.warn(f"no ranges were taken over from {peer}: it is {'this peer' if name else 'no known peer'}")
             self.reply(request, 0)
@@ -235,8 +189,7 @@ class Allocator:
         self._now = now
         if self.records.is_container(ident):
             self.dead[ident] = now
-        self._cancel_of(self.pending_allocates, ident)
-        self._cancel_of(self.pending_claims, ident)
+        self.waiting.cancel_of(ident)
         return self._finish()
 
     def container_destroyed(self, now: float, ident: str) -> list[Action]:
@@ -278,7 +231,7 @@ class Allocator:
         """Forget a nickname, unless the peer owns something; its ranges stay its own."""
         self._now = now
         if peer not in self.ring.peers():
-            self.nicknames.pop(peer, None)
+            self.nicknames.forget(peer)
         return self._finish()
 
     # For reports
@@ -303,7 +256,7 @@ class Allocator:
 
     def reply(self, request: RequestId, result: int | PlaitError | None) -> None:
         """Answer a request."""
-        self._gone_clients.discard(request)
+        self.waiting.answered(request)
         self._actions.append(Reply(request, result))
 
     def warn(self, sentence: str) -> None:
@@ -356,8 +309,8 @@ class Allocator:
         self._now = now
         if self._is_leaving:
             request.cancel(self)
-        elif not request.attempt(self):
-            pending.append(request)
+        else:
+            self.waiting.begin(request, pending)
         return self._finish()
 
     def _receive(self, now: float, take: Callable[[], None]) -> list[Action]:
@@ -386,7 +339,7 @@ class Allocator:
 
     def _state(self, now: float) -> GossipState:
         ring = None if self.ring.is_empty else self.ring.state()
-        return GossipState(int(now), self.nicknames, self.knowledge, ring)
+        return GossipState(int(now), self.nicknames.copy(), self.knowledge, ring)
 
     def _restore(self, stored: Snapshot | None) -> bool:
         if stored is None or not stored.ring.entries:
@@ -442,28 +395,9 @@ class Allocator:
                 "now and may give them to others; restart these containers"
             )
         self._hold_recorded()
-        self._retry_all()
+        self.waiting.retry()
 
-    # Waiting requests
-
-    def _retry_all(self) -> None:
-        self._retry(self.pending_primes)
-        self._retry(self.pending_claims)
-        self._retry(self.pending_allocates)
-
-    def _retry(self, pending: list[_Request]) -> None:
-        pending[:] = [waiting for waiting in pending if not self._is_over(waiting)]
-
-    def _is_over(self, waiting: Prime | Claim | Allocate) -> bool:
-        if waiting.request in self._gone_clients:
-            waiting.cancel(self)
-            return True
-        return waiting.attempt(self)
-
-    def _cancel_of(self, pending: list[Claim] | list[Allocate], ident: str) -> None:
-        for waiting in [waiting for waiting in pending if waiting.ident == ident]:
-            waiting.cancel(self)
-            pending.remove(waiting)  # type: ignore[arg-type]
+    # Addresses
 
     def _release_all(self, ident: str) -> bool:
         cidrs = self.records.remove_all(ident)
@@ -488,12 +422,10 @@ class Allocator:
             if not self.ring.is_empty:
                 self._donate(content, source)
         else:
-            self._denied(content, source)
+            self.waiting.denied(content, source)
 
     def _learn(self, state: GossipState, sender: PeerName | None) -> None:
-        for peer, nickname in state.nicknames.items():
-            if peer in self.nicknames or len(self.nicknames) < MAX_NICKNAMES:
-                self.nicknames[peer] = nickname
+        self.nicknames.learn(state.nicknames)
         if state.ring is not None:
             self._merge(state.ring)
         elif not self.ring.is_empty:
@@ -513,9 +445,9 @@ class Allocator:
         try:
             is_updated = self.ring.merge(theirs, self.space.is_used)
         except DifferentSeeds:
+            received, ours = map(self.nicknames.annotated, (theirs.seeds, self.ring.seeds))
             raise RingError(
-                "IP allocation was seeded by different peers "
-                f"(received: {self._with_nicknames(theirs.seeds)}, ours: {self._with_nicknames(self.ring.seeds)})"
+                f"IP allocation was seeded by different peers (received: {received}, ours: {ours})"
             ) from None
         except DifferentRange:
             raise RingError(
@@ -524,8 +456,7 @@ class Allocator:
             ) from None
         if is_updated:
             owners = self.ring.peers()
-            for peer in [peer for peer in self.nicknames if peer not in owners and not self._peers.is_known(peer)]:
-                del self.nicknames[peer]
+            self.nicknames.keep_only(lambda peer: peer in owners or self._peers.is_known(peer))
             self._ring_updated()
 
     def _donate(self, wanted: Range, to: PeerName) -> None:
@@ -540,28 +471,6 @@ class Allocator:
 
     def _send_ring(self, to: PeerName) -> None:
         self._actions.append(SendUnicast(to, codec.ring_update(self._state(self._now))))
-
-    def _denied(self, wanted: Range, by: PeerName) -> None:
-        for waiting in [waiting for waiting in self.pending_claims if waiting.cidr.address in wanted]:
-            waiting.deny(self, by)
-            self.pending_claims.remove(waiting)
-
-    # Names
-
-    def _with_nicknames(self, names: Iterable[PeerName]) -> str:
-        return f"[{' '.join(self._with_nickname(name) for name in names)}]"
-
-    def _with_nickname(self, name: PeerName) -> str:
-        return f"{name}({self.nicknames[name]})" if name in self.nicknames else str(name)
-
-    def _peer_named(self, given: str) -> PeerName | None:
-        for name, nickname in self.nicknames.items():
-            if nickname == given:
-                return name
-        try:
-            return PeerName.parse(given)
-        except InvalidPeerName:
-            return None
 
     def _heir(self) -> PeerName | None:
         """Choose who gets our ranges: a peer in the mesh before one that is gone, an owner before one without."""

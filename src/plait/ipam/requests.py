@@ -97,8 +97,7 @@ class Claim:
 
     def deny(self, allocator: "Allocator", owner: PeerName, reason: str = "") -> None:
         """End it: another peer keeps the address."""
-        nickname = allocator.nicknames.get(owner)
-        known_as = f" ({nickname})" if nickname is not None else ""
+        known_as = allocator.nicknames.suffix(owner, " ")
         error = Refused(f"address {self.cidr} is owned by other peer {owner}{known_as}{reason}")
         self._answer(allocator, error)
 

@@ -17,10 +17,11 @@ from plait.ipam.actions import (
     SendUnicast,
 )
 from plait.ipam.address import Cidr, Range, parse_ip, text
-from plait.ipam.allocator import Allocator, Settings
+from plait.ipam.allocator import Allocator
 from plait.ipam.paxos import Voter
 from plait.ipam.records import Holding, Snapshot
 from plait.ipam.requests import Claim
+from plait.ipam.settings import Settings
 from plait.ipam.space import Space
 from plait.mesh.name import PeerName
 from unit.ipam.notation import knowledge_text, message_text, range_of, ring_text, state_text
@@ -311,13 +312,13 @@ def state_of(allocator: Allocator) -> dict[str, Any]:
     return {
         "awaiting_consensus": allocator.is_awaiting_consensus,
         "dead_containers": sorted(allocator.dead),
-        "nicknames": {str(peer): nickname for peer, nickname in allocator.nicknames.items()},
+        "nicknames": {str(peer): nickname for peer, nickname in allocator.nicknames.copy().items()},
         "owned": {ident: holding_text(holding) for ident, holding in allocator.records},
         "paxos": knowledge_text(knowledge or {}) if allocator.ring.is_empty else None,
         "pending": {
-            "allocates": list(map(str, allocator.pending_allocates)),
-            "claims": [f"{claim} tries={claim.tries}" for claim in allocator.pending_claims],
-            "primes": len(allocator.pending_primes),
+            "allocates": list(map(str, allocator.waiting.allocates)),
+            "claims": [f"{claim} tries={claim.tries}" for claim in allocator.waiting.claims],
+            "primes": len(allocator.waiting.primes),
         },
         "ring": ring_text(allocator.ring.state()),
         "space": space_text(allocator.space),

@@ -5,18 +5,18 @@ from collections.abc import Iterable
 
 import pytest
 
-from plait.errors import PlaitError
-from plait.ipam import allocator as allocator_module
-from plait.ipam import codec
+from plait.errors import ConfigError, PlaitError
+from plait.ipam import codec, nicknames
 from plait.ipam.actions import Action, Broadcast, Cancelled, Persist, Refuse, Refused, Reply, SendUnicast, Warn
 from plait.ipam.address import Cidr, Range, parse_ip, text
-from plait.ipam.allocator import Allocator, Settings
+from plait.ipam.allocator import Allocator
 from plait.ipam.codec import GossipState
 from plait.ipam.entry import Entry
 from plait.ipam.paxos import AcceptedValue, Claims, Proposal, Voter
 from plait.ipam.records import Holding, Snapshot
 from plait.ipam.requests import Claim
 from plait.ipam.ring import RingState
+from plait.ipam.settings import Settings
 from plait.mesh.name import PeerName
 
 ONE, TWO, THREE = PeerName(0x110000000001), PeerName(0x220000000002), PeerName(0x330000000003)
@@ -131,7 +131,7 @@ def test_a_client_that_went_gets_nothing() -> None:
     allocator.cancel(5)
     allocator.cancel(77)
     assert isinstance(result(allocator.tick(5)), Cancelled)
-    assert allocator.pending_allocates == []
+    assert allocator.waiting.allocates == []
 
 
 def test_an_unused_disk_of_another_peer_or_range_is_told() -> None:
@@ -166,7 +166,7 @@ def test_a_claim_of_what_was_found_that_fails_is_told() -> None:
     allocator = make(found=[found])
     actions = allocator.start(0, Snapshot(ring, {"c1": Holding(True, (found.cidr,))}))
     assert "10.0.0.9/24 of c2 is in use here but could not be claimed" in warnings(actions)[0]
-    assert allocator.pending_claims == []
+    assert allocator.waiting.claims == []
 
 
 def test_what_was_found_dies_with_its_container() -> None:
@@ -191,11 +191,11 @@ def test_an_agreement_on_nobody_makes_no_ring() -> None:
 
 
 def test_nicknames_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(allocator_module, "MAX_NICKNAMES", 3)
+    monkeypatch.setattr(nicknames, "MAX_NICKNAMES", 3)
     allocator = started(ONE)
     names = {PeerName(number): "x" for number in range(1, 9)}
     allocator.receive_gossip(1, codec.encode_state(GossipState(0, names, {}, None)))
-    assert len(allocator.nicknames) == 3
+    assert len(allocator.nicknames.copy()) == 3
 
 
 def test_what_is_given_is_durable_before_it_is_sent() -> None:
@@ -241,3 +241,9 @@ def test_an_address_is_answered_to_the_same_ident_again() -> None:
     assert text(first) == "10.0.0.1"
     again = allocator.allocate(2, 2, "c1", UNIVERSE)
     assert again == [Reply(2, first)], "and nothing needs to be kept for that"
+
+
+@pytest.mark.parametrize("universe", ["255.0.0.0/8", "0.0.0.0/0"])
+def test_a_range_up_to_the_last_address_is_refused(universe: str) -> None:
+    with pytest.raises(ConfigError, match=f"the range {universe} cannot be shared out"):
+        Settings(Voter(ONE, 1), "one", Cidr.parse(universe))

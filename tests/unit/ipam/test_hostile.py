@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 from plait.ipam import codec, entry
 from plait.ipam.actions import Broadcast, SendUnicast
 from plait.ipam.address import Cidr, Range, glued
-from plait.ipam.allocator import Allocator, Settings
+from plait.ipam.allocator import Allocator
 from plait.ipam.codec import GossipState
 from plait.ipam.entry import MAX_VERSION, Entry, RingError
 from plait.ipam.paxos import MAX_ROUND, AcceptedValue, Claims, Proposal, Voter
 from plait.ipam.ring import Ring, RingState
+from plait.ipam.settings import Settings
 from plait.ipam.space import Space
 from plait.mesh.name import PeerName
 
@@ -102,7 +103,7 @@ def step(allocator: Allocator, number: int, event: tuple[str, object]) -> None:
             codec.decode_state(action.payload)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.booleans(), st.lists(events, max_size=25))
 def test_the_books_stay_in_order(has_seed: bool, history: list[tuple[str, object]]) -> None:
     us = Settings(Voter(US, 1), "us", UNIVERSE, (US, OTHERS[0]) if has_seed else ())
@@ -120,7 +121,7 @@ def test_the_books_stay_in_order(has_seed: bool, history: list[tuple[str, object
         assert {address for piece in ours for address in range(*piece)} == recorded & set(range(*LIMITS))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(rings, rings)
 def test_a_failed_merge_takes_nothing(first: RingState, second: RingState) -> None:
     ring = Ring(LIMITS, US)
