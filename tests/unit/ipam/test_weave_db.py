@@ -1,5 +1,7 @@
 import gzip
+import random
 import struct
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,8 +10,13 @@ from hypothesis import strategies as st
 
 import golden
 from plait.errors import StateError
+from plait.ipam.address import Cidr
+from plait.ipam.allocator import Allocator
+from plait.ipam.paxos import Voter
+from plait.ipam.settings import Settings
 from plait.ipam.weave_db import WeaveState, read_weave_db
 from plait.mesh.name import PeerName
+from plait.state import Store
 from unit.ipam.notation import ring_text
 from unit.ipam.replay import holding_text
 
@@ -36,6 +43,32 @@ def test_files_of_the_real_program(case: tuple[str, dict[str, Any]]) -> None:
     assert ring_text(state.snapshot.ring) == expected["ring"]["decoded"]
     holdings = {ident: holding_text(holding) for ident, holding in state.snapshot.holdings.items()}
     assert holdings == expected["ownedAddresses"]["decoded"]
+
+
+class Alone:
+    """A mesh without others."""
+
+    def is_known(self, peer: PeerName) -> bool:
+        return False
+
+    def why_unreachable(self, peer: PeerName) -> str | None:
+        return "gone"
+
+    def quorum(self) -> int:
+        return 2
+
+
+def test_a_node_goes_on_where_weave_stopped(tmp_path: Path) -> None:
+    state = read_weave_db(content("host2"), "weavedata.db")
+    assert state.snapshot is not None
+    with Store(tmp_path) as store:
+        store.set_addresses(state.snapshot)
+    universe = Cidr.parse("10.32.0.0/12")
+    allocator = Allocator(Settings(Voter(state.peer_name, 1), "host2", universe), Alone(), random.Random(1))
+    with Store(tmp_path) as store:
+        allocator.start(0, store.addresses)
+    assert allocator.lookup("b3", universe) == [Cidr.parse("10.33.0.9/12")]
+    assert allocator.ring.state() == state.snapshot.ring
 
 
 def test_the_other_meta_page_serves_when_one_is_damaged() -> None:
