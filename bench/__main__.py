@@ -50,7 +50,9 @@ def measure() -> int:
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(to_json(rows, machine.describe()))
     print(f"\n{machine.describe()}; medians of {plan.rounds} rounds of {plan.seconds:g} s; ! is noisy")
-    print("in brackets: times Weave's value (W), times that of vxlan-bridge (V)\n")
+    print(
+        "in brackets: times the value of Weave (W), vxlan-bridge (V), routed (R), Docker (D), plait-fastdp-direct (F)\n"
+    )
     print(to_table(rows, selection.systems))
     print(f"{RESULTS}: all of it, with ranges, CPU and noise; `python -m bench table` shows it by systems")
     return 0

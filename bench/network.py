@@ -1,10 +1,14 @@
-"""Two hosts on a cable, a container on each, joined by the system under measurement; each host on its own core."""
+"""Hosts on cables, a container on each, joined by the system under measurement; two hosts have a core each.
+
+Of three in a line the middle one, which relays, has a core for itself.
+"""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 
 from bench import machine, plan
+from bench.plan import Way
 from bench.systems import System
 from bench.systems.base import cidr, number_of
 from plait.errors import KernelLacks, PlaitError
@@ -24,55 +28,76 @@ _LOSSES = Table("bridge", "bench", (Chain("wire", (_LOSS,), Hook("forward")),))
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """Traffic goes from `client`, on the first host, to `server`, on the second."""
+    """Traffic goes from `client`, on the first host, to `server`, on the second, or by `relay` on the third."""
 
     name: str
     lab: Lab
     system: System
     client: Container
     server: Container
+    relay: list[Host] = field(default_factory=list)
+
+    @property
+    def hosts(self) -> list[Host]:
+        """All of them."""
+        return [self.client.host, *self.relay, self.server.host]
 
     def namespaces(self) -> set[machine.NetnsId]:
         """Give the namespaces in which its programs run."""
-        return namespaces([self.client, self.server, self.client.host, self.server.host])
+        return namespaces([self.client, self.server, *self.hosts])
 
     def set_wire(self, wire: str) -> None:
         """Choose whether the underlay passes 64 KB packets whole."""
         self.lab.super_wire(wire == plan.SUPER)
 
     def processes(self) -> list[int]:
-        """Give the process ids of the system on both hosts."""
-        hosts = (self.client.host, self.server.host)
-        return [pid for host in hosts for pid in self.system.processes(host).values()]
+        """Give the process ids of the system on all hosts."""
+        return [pid for host in self.hosts for pid in self.system.processes(host).values()]
 
     def pin(self) -> None:
         """Put packet reception on the hosts' cores; new devices need it anew."""
-        for container in (self.client, self.server):
-            for node in (container.host, container):
-                machine.receive_on(node, core_of(node))
+        for node in (*self.hosts, self.client, self.server):
+            machine.receive_on(node, core_of(node))
 
 
 @contextmanager
-def connected(name: str, make: Callable[[], System], lossy: bool = False) -> Iterator[Network]:
+def connected(name: str, make: Callable[[], System], way: Way = Way.CABLE) -> Iterator[Network]:
     """Build it with everything launched, attached and reachable, until the block ends.
 
-    With `lossy` there is a switch between the hosts, which from now on loses 1 long packet in 100 each way.
+    With `Way.LOSSY` the switch between the hosts loses 1 long packet in 100 each way from then on.
     """
-    with Lab() as lab:
-        one, other = two_hosts(lab, switched=lossy)
-        system = make()
-        client = join(system, one, [], 1)
-        server = join(system, other, [one], 2)
-        network = Network(name, lab, system, client, server)
+    with Lab() as lab, closing(make()) as system:
+        network = _relayed(name, lab, system) if way is Way.RELAY else _joined(name, lab, system, way is Way.LOSSY)
         network.pin()
-        wait_for_ping(client, server.ip)
+        wait_for_ping(network.client, network.server.ip)
         wait_until_settled(system)
-        for host in (one, other):
+        for host in network.hosts:
             without_netfilter(host)
-        if lossy:
+        if way is Way.LOSSY:
             with lab.wire.entered():
                 firewall.apply(_LOSSES)
         yield network
+
+
+def _joined(name: str, lab: Lab, system: System, lossy: bool) -> Network:
+    one, other = two_hosts(lab, switched=lossy)
+    client = join(system, one, [], 1)
+    server = join(system, other, [one], 2)
+    return Network(name, lab, system, client, server)
+
+
+def _relayed(name: str, lab: Lab, system: System) -> Network:
+    """The relay comes first: the others know no other host."""
+    one, middle, other = (lab.host(f"h{number}", on=[]) for number in (1, 2, 3))
+    lab.cable(one, middle)
+    lab.cable(middle, other)
+    for host in (one, middle, other):
+        without_netfilter(host)
+    with machine.pinned(core_of(middle)):
+        system.launch(middle, [])
+    client = join(system, one, [middle], 1)
+    server = join(system, other, [middle], 3)
+    return Network(name, lab, system, client, server, [middle])
 
 
 def two_hosts(lab: Lab, switched: bool = False) -> tuple[Host, Host]:

@@ -2,12 +2,21 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from enum import Enum
 
 from plait.errors import UsageError
 
 SUPER, WIRE = "super", "wire"
 MAX_FOREIGN_CORES = 0.3
 """CPU of other programs, in cores, above which a measurement is thrown away."""
+
+
+class Way(Enum):
+    """What lies between two containers; the values are for people."""
+
+    CABLE = "two hosts each"
+    LOSSY = "two hosts each, a lossy switch between them"
+    RELAY = "three hosts each, the middle one a relay"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +32,9 @@ METRICS = (
     Metric("tcp1_gbps", "Gbit/s", True),
     Metric("tcp4_gbps", "Gbit/s", True),
     Metric("tcp1_loss1_gbps", "Gbit/s", True),
+    Metric("tcp1_relay_gbps", "Gbit/s", True),
     Metric("udp64_kpps", "kpackets/s", True),
+    Metric("udp64_relay_kpps", "kpackets/s", True),
     Metric("udp1400_gbps", "Gbit/s", True),
     Metric("rr_per_s", "1/s", True),
     Metric("rtt_us", "us", False),
@@ -42,6 +53,8 @@ UNITS = {metric.name: metric.unit for metric in METRICS}
 
 LOSSY = "tcp1_loss1_gbps"
 """Of the packets of this one, 1 in 100 is lost on a wire that segments; so it needs hosts joined by a switch."""
+RELAYED = ("tcp1_relay_gbps", "udp64_relay_kpps")
+"""From the first host to the third, by the second: the two have no link of their own."""
 TRAFFIC = ("tcp1_gbps", "tcp4_gbps", "udp64_kpps", "udp1400_gbps", "rr_per_s", "rtt_us")
 TRAFFIC_ON_WIRE = ("tcp1_gbps", "tcp4_gbps", "udp64_kpps", "udp1400_gbps")
 """Where every packet travels alone: what comes in bursts. The others send few packets or small ones anyway."""
@@ -51,15 +64,21 @@ WEIGHTS = ("rss_mb", "rss_daemon_mb", "rss_pump_mb", "idle_cpu_percent")
 CPU_OF = {"tcp1_gbps": ("cpu_s_per_gb", "daemon_cpu_s_per_gb"), "udp64_kpps": ("cpu_us_per_pkt",)}
 """CPU metrics are taken in the runs of these; the other rates carry their CPU beside them only."""
 
+FASTDP, FASTDP_DIRECT = "plait-fastdp", "plait-fastdp-direct"
+PEERS = {10: "peers-10", 100: "peers-100", 1000: "peers-1000"}
+"""plait-fastdp-direct whose kernel tables are filled as in networks of so many other hosts; by their number."""
 SLEEVE, SLEEVE_ENC = "plait-sleeve", "plait-sleeve-enc"
 SLEEVE_C, SLEEVE_C_ENC = "plait-sleeve-c", "plait-sleeve-c-enc"
 WEAVEFORMAT, WEAVEFORMAT_ENC = "plait-weaveformat", "plait-weaveformat-enc"
 WEAVE, WEAVE_ENC = "weave-sleeve", "weave-sleeve-enc"
-VXLAN, ROUTED = "vxlan-bridge", "routed"
+VXLAN, ROUTED, SWARM = "vxlan-bridge", "routed", "docker-swarm"
 NEBULA, WIREGUARD, TINC = "nebula", "wireguard-go", "tinc"
-OURS = (SLEEVE, SLEEVE_ENC, SLEEVE_C, SLEEVE_C_ENC, WEAVEFORMAT, WEAVEFORMAT_ENC)
-SYSTEMS = (*OURS, WEAVE, WEAVE_ENC, VXLAN, NEBULA, WIREGUARD, TINC, ROUTED)
+IN_KERNEL = (FASTDP, FASTDP_DIRECT)
+IN_USER_SPACE = (SLEEVE, SLEEVE_ENC, SLEEVE_C, SLEEVE_C_ENC, WEAVEFORMAT, WEAVEFORMAT_ENC)
+OURS = (*IN_KERNEL, *IN_USER_SPACE)
+SYSTEMS = (*OURS, WEAVE, WEAVE_ENC, VXLAN, SWARM, NEBULA, WIREGUARD, TINC, ROUTED, *PEERS.values())
 
+_PEERS_METRICS = frozenset(("tcp1_gbps", "udp64_kpps", "cpu_s_per_gb", "cpu_us_per_pkt"))
 _VPN_METRICS = frozenset(("tcp1_gbps", "tcp4_gbps", LOSSY, "udp64_kpps", "rr_per_s", "rtt_us"))
 """Of VPNs: their MTUs differ too much for large datagrams, and nobody launches them like a container network."""
 
@@ -155,13 +174,20 @@ def select(only: str, systems: Iterable[str]) -> Selection:
 
 
 def baselines(system: str, available: Collection[str]) -> tuple[str, ...]:
-    """Give the rivals with which a system is compared: plait's with Weave, and all with kernel VXLAN, if they can run.
+    """Give the rivals with which a system is compared, if they can run; the first is the one that counts.
 
-    The first is the one that counts.
+    All are compared with kernel VXLAN. What plait does in the kernel, also with routing and Docker, what it does in
+    user space, with Weave; filled tables with those of two hosts.
     """
     if system == VXLAN:
         return ()
-    rivals = (weave_for(system), VXLAN) if system in OURS else (VXLAN,)
+    rivals: tuple[str, ...] = (VXLAN,)
+    if system in IN_KERNEL:
+        rivals = (VXLAN, ROUTED, SWARM)
+    elif system in IN_USER_SPACE:
+        rivals = (weave_for(system), VXLAN)
+    elif system in PEERS.values():
+        rivals = (FASTDP_DIRECT,)
     return tuple(name for name in rivals if name in available)
 
 
@@ -174,6 +200,10 @@ def is_measured(system: str, metric: str) -> bool:
     """Say whether a metric of a system is of interest, and worth the time that it takes."""
     if system in (NEBULA, WIREGUARD, TINC):
         return metric in _VPN_METRICS
+    if system in PEERS.values():
+        return metric in _PEERS_METRICS
+    if metric in RELAYED:
+        return system in (*IN_KERNEL, VXLAN, ROUTED)
     if metric in ("attach_ms", "attach_api_ms"):
         return system in OURS and not system.endswith("-enc")
     if metric in WEIGHTS:
@@ -182,7 +212,7 @@ def is_measured(system: str, metric: str) -> bool:
 
 
 def kinds(selection: Selection, plan: Plan) -> Iterator[Kind]:
-    """Give all traffic but the lossy; the second congestion control with one stream, on one wire."""
+    """Give all traffic between two hosts without loss; the second congestion control with one stream, on one wire."""
     for wire in plan.wires:
         for metric in TRAFFIC if wire == SUPER else TRAFFIC_ON_WIRE:
             if not selection.wants(metric):
@@ -201,10 +231,28 @@ def lossy_kinds(selection: Selection, plan: Plan) -> list[Kind]:
     return [Kind(LOSSY, WIRE, cc) for cc in plan.congestion_controls]
 
 
+def relay_kinds(selection: Selection, plan: Plan) -> list[Kind]:
+    """Give the traffic by a relay, on the first wire of the plan only."""
+    return [
+        Kind(metric, plan.wires[0], plan.congestion_controls[0] if metric.startswith("tcp") else None)
+        for metric in RELAYED
+        if selection.wants(metric)
+    ]
+
+
+def traffic(selection: Selection, plan: Plan) -> dict[Way, list[Kind]]:
+    """Give all traffic, by what it needs."""
+    return {
+        Way.CABLE: list(kinds(selection, plan)),
+        Way.LOSSY: lossy_kinds(selection, plan),
+        Way.RELAY: relay_kinds(selection, plan),
+    }
+
+
 def estimate(selection: Selection, plan: Plan) -> float:
     """Give about how many seconds a run takes, noise apart: at most `plan.retries` measurements are repeated."""
     seconds = 0.0
-    for group in (list(kinds(selection, plan)), lossy_kinds(selection, plan)):
+    for group in traffic(selection, plan).values():
         involved = {system for kind in group for system in selection.systems_for(kind.metric)}
         seconds += _BUILD_SECONDS * len(involved)
         seconds += sum(_seconds(kind, plan) * len(selection.systems_for(kind.metric)) for kind in group)

@@ -6,12 +6,24 @@ import statistics
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
-from bench.plan import CPU_OF, MAX_FOREIGN_CORES, METRICS, UNITS, VXLAN, WEAVE, WEAVE_ENC, baselines
+from bench.plan import (
+    CPU_OF,
+    FASTDP_DIRECT,
+    MAX_FOREIGN_CORES,
+    METRICS,
+    ROUTED,
+    SWARM,
+    UNITS,
+    VXLAN,
+    WEAVE,
+    WEAVE_ENC,
+    baselines,
+)
 
 Key = tuple[str, str, str | None, str | None]
 NO_VALUE = "-"
 NOISY = "!"
-_MARKS = {WEAVE: "W", WEAVE_ENC: "W", VXLAN: "V"}
+_MARKS = {WEAVE: "W", WEAVE_ENC: "W", VXLAN: "V", ROUTED: "R", SWARM: "D", FASTDP_DIRECT: "F"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +80,7 @@ class Row:
 def summarize(readings: Iterable[Reading], systems: Collection[str]) -> list[Row]:
     """Give a row for everything measured, in the order of METRICS; `systems` are those that could be measured.
 
-    What has two baselines has two rows, one after the other, that differ in the baseline alone.
+    What has several baselines has as many rows, one after the other, that differ in the baseline alone.
     """
     groups: dict[Key, list[Reading]] = {}
     for reading in (*(given := tuple(readings)), *_cpu_readings(given)):
@@ -103,7 +115,7 @@ def to_json(rows: Iterable[Row], machine: str) -> str:
 def to_table(rows: Iterable[Row], systems: Sequence[str]) -> str:
     """Write a Markdown table: what was measured down, systems across; `!` behind noisy values.
 
-    Ratios are in brackets: to Weave (W), to vxlan-bridge (V).
+    Ratios are in brackets: to Weave (W), vxlan-bridge (V), routed (R), docker-swarm (D), plait-fastdp-direct (F).
     """
     lines: dict[tuple[str, ...], dict[str, list[Row]]] = {}
     for row in rows:

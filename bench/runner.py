@@ -5,10 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from bench import plan as planning
 from bench import traffic, waiting, weight
 from bench.machine import Meter, NetnsId, family_cpu_seconds
 from bench.network import Network, connected
-from bench.plan import WEIGHTS, Kind, Plan, Selection, is_measured, kinds, lossy_kinds
+from bench.plan import WEIGHTS, Kind, Plan, Selection, Way, is_measured
 from bench.report import Reading, is_noisy
 from bench.systems import System
 from bench.traffic import Measured
@@ -62,37 +63,36 @@ class Runner:
 
     def run(self) -> list[Reading]:
         """Measure everything that was selected."""
-        self._measure_traffic(list(kinds(self.selection, self.plan)), lossy=False)
-        self._measure_traffic(lossy_kinds(self.selection, self.plan), lossy=True)
+        for way, chosen in planning.traffic(self.selection, self.plan).items():
+            self._measure_traffic(chosen, way)
         for _ in range(self.plan.rounds):
             self._measure_waiting()
         if self.selection.wants(*WEIGHTS):
             self._measure_weight()
         return self.readings
 
-    def _measure_traffic(self, chosen: Sequence[Kind], lossy: bool) -> None:
+    def _measure_traffic(self, chosen: Sequence[Kind], way: Way) -> None:
         if not chosen:
             return
         with contextlib.ExitStack() as stack:
-            networks = self._connect(chosen, lossy, stack)
+            networks = self._connect(chosen, way, stack)
             namespaces = {each for network in networks for each in network.namespaces()}
             for kind in chosen:
                 self._measure_kind(kind, [each for each in networks if is_measured(each.name, kind.metric)], namespaces)
 
-    def _connect(self, chosen: Sequence[Kind], lossy: bool, stack: contextlib.ExitStack) -> list[Network]:
+    def _connect(self, chosen: Sequence[Kind], way: Way, stack: contextlib.ExitStack) -> list[Network]:
         """Build what the systems need; a system that cannot be built has failed in all of these."""
-        self.say(f"two hosts each{', a lossy switch between them' if lossy else ''}: {', '.join(self.makers)}")
+        wanted_of = {name: [kind for kind in chosen if is_measured(name, kind.metric)] for name in self.makers}
+        involved = {name: self.makers[name] for name, wanted in wanted_of.items() if wanted}
+        self.say(f"{way.value}: {', '.join(involved)}")
         networks, broken = [], []
-        for name, make in self.makers.items():
-            wanted = [kind for kind in chosen if is_measured(name, kind.metric)]
-            if not wanted:
-                continue
+        for name, make in involved.items():
             try:
-                networks.append(stack.enter_context(connected(name, make, lossy)))
+                networks.append(stack.enter_context(connected(name, make, way)))
             except PlaitError as error:
                 self.say(f"{name}: FAILED, and left out from now on: {error}")
                 broken.append(name)
-                for kind in wanted:
+                for kind in wanted_of[name]:
                     self._fail(Job((kind.metric,), name, kind.wire, kind.cc))
         self.makers = {name: make for name, make in self.makers.items() if name not in broken}
         return networks

@@ -12,7 +12,7 @@ from bench.network import Network, core_of
 from plait.testing.lab import LabError, wait_until
 
 DEFAULT_CC = "cubic"
-UDP_PAYLOAD = {"udp64_kpps": 64, "udp1400_gbps": 1372}
+UDP_PAYLOAD = {"udp64_kpps": 64, "udp64_relay_kpps": 64, "udp1400_gbps": 1372}
 """Bytes: the smaller as iperf3 counts them, the larger such that IP packets of 1400 bytes fit every system's MTU."""
 
 RAMP = (1.2, 1.5, 2.0, 2.5)
@@ -46,7 +46,7 @@ def udp(network: Network, seconds: float, metric: str, offered: float) -> Measur
     end = _iperf3(network, seconds, "--udp", "--length", str(payload), "--bitrate", rate)
     packets = end["sum"]["packets"] - end["sum"]["lost_packets"]
     per_second = packets / end["sum"]["seconds"]
-    if metric == "udp64_kpps":
+    if metric.endswith("_kpps"):
         return Measured(per_second / 1e3, packets / 1e6)
     return Measured(per_second * payload * 8 / 1e9, packets * payload / 1e9)
 
@@ -57,7 +57,7 @@ def best_offer(network: Network, metric: str) -> float:
     A flooded path delivers less than one that is just full: its CPU goes to packets that are lost later.
     """
     payload = UDP_PAYLOAD[metric]
-    per_unit = 1e3 if metric == "udp64_kpps" else 1e9 / payload / 8
+    per_unit = 1e3 if metric.endswith("_kpps") else 1e9 / payload / 8
     flooded = udp(network, RAMP_SECONDS, metric, 0.0).value
     best, best_rate = 0.0, flooded
     for factor in RAMP:
@@ -96,9 +96,9 @@ def round_trip(network: Network) -> Measured:
 def measurement(metric: str, seconds: float, cc: str | None, offered: float) -> Callable[[Network], Measured]:
     """Give what measures a metric."""
     match metric:
-        case "tcp1_gbps" | "tcp4_gbps" | plan.LOSSY:
+        case "tcp1_gbps" | "tcp4_gbps" | "tcp1_relay_gbps" | plan.LOSSY:
             return lambda network: tcp(network, seconds, cc or DEFAULT_CC, 4 if metric == "tcp4_gbps" else 1)
-        case "udp64_kpps" | "udp1400_gbps":
+        case "udp64_kpps" | "udp64_relay_kpps" | "udp1400_gbps":
             return lambda network: udp(network, seconds, metric, offered)
         case "rr_per_s":
             return lambda network: requests(network, seconds)

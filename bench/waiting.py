@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 from bench import machine
@@ -20,9 +21,8 @@ def launch_to_ping(make: Callable[[], System]) -> tuple[dict[str, float], machin
 
     The container is attached right after launch returns, and then pings without pause.
     """
-    with Lab() as lab:
+    with Lab() as lab, closing(make()) as system:
         one, other = two_hosts(lab)
-        system = make()
         first = join(system, one, [], 1)
         with machine.Meter(namespaces([one, other, first])) as meter:
             container = join(system, other, [one], 2)
@@ -33,9 +33,9 @@ def launch_to_ping(make: Callable[[], System]) -> tuple[dict[str, float], machin
 
 def attach(make: Callable[[], System], count: int) -> tuple[dict[str, float], machine.Meter]:
     """Give the milliseconds of an attach: of the command, and of the call to the node that it makes."""
-    with Lab() as lab:
+    with Lab() as lab, closing(make()) as system:
         host, _ = two_hosts(lab)
-        first = join(make(), host, [], 1)
+        first = join(system, host, [], 1)
         with machine.Meter(namespaces([host, first])) as meter, machine.pinned(core_of(host)):
             commands = [_command_ms(host, number) for number in range(2, 2 + count)]
             calls = [_call_ms(host, number) for number in range(2 + count, 2 + 2 * count)]

@@ -29,9 +29,8 @@ class Mesh:
 @contextlib.contextmanager
 def mesh(name: str, make: Callable[[], System]) -> Iterator[Mesh]:
     """Build it, and send something, until the block ends."""
-    with Lab() as lab:
+    with Lab() as lab, contextlib.closing(make()) as system:
         hosts: list[Host] = []
-        system = make()
         containers = []
         for number in range(1, HOSTS + 1):
             host = lab.host(f"h{number}")

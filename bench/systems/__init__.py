@@ -8,7 +8,8 @@ from functools import partial
 from bench import plan
 from bench.systems import nebula, tinc, wireguard
 from bench.systems.base import System
-from bench.systems.plait import COMPILED_LOOP, PYTHON_LOOP, WEAVE_FORMAT, Plait
+from bench.systems.crowd import Crowd
+from bench.systems.plait import BY_DEVICE, COMPILED_LOOP, DIRECT, PYTHON_LOOP, WEAVE_FORMAT, Plait
 from bench.systems.routed import Routed
 from bench.systems.vxlan import VxlanBridge
 from bench.systems.weave import Weave
@@ -27,6 +28,8 @@ __all__ = ["WEAVER_VARIABLE", "System", "available", "left_out"]
 def available() -> Mapping[str, Callable[[], System]]:
     """Give a maker for each system that can run here, in the order of the table."""
     makers: dict[str, Callable[[], System]] = {
+        plan.FASTDP: partial(Plait, BY_DEVICE),
+        plan.FASTDP_DIRECT: partial(Plait, DIRECT),
         plan.SLEEVE: partial(Plait, PYTHON_LOOP),
         plan.SLEEVE_ENC: partial(Plait, PYTHON_LOOP, _PASSWORD),
         plan.SLEEVE_C: partial(Plait, COMPILED_LOOP),
@@ -38,7 +41,8 @@ def available() -> Mapping[str, Callable[[], System]]:
     if weaver:
         makers |= {plan.WEAVE: partial(Weave, weaver), plan.WEAVE_ENC: partial(Weave, weaver, _PASSWORD)}
     rivals = {name: make for name, programs, make in _RIVALS if not _missing(programs)}
-    return makers | {plan.VXLAN: VxlanBridge} | rivals | {plan.ROUTED: Routed}
+    crowds = {name: partial(Crowd, peers) for peers, name in plan.PEERS.items()}
+    return makers | {plan.VXLAN: VxlanBridge} | rivals | {plan.ROUTED: Routed} | crowds
 
 
 def left_out() -> list[str]:

@@ -31,10 +31,20 @@ class System(ABC):
         """Say whether what it finds out about its paths, after the first packet, is found out."""
         return True
 
+    def close(self) -> None:
+        """End what the lab does not end by itself."""
+        return
+
 
 def number_of(host: Host) -> int:
     """Give 1 for host h1, and so on; container c1 is there."""
     return int(host.name.removeprefix("h"))
+
+
+def address_at(host: Host, peer: Host) -> str | None:
+    """Give a peer's underlay address on a segment that both are on; None if there is no such segment."""
+    reached = {port.segment for port in host.ports}
+    return next((str(port.address.ip) for port in peer.ports if port.segment in reached), None)
 
 
 def cidr(number: int) -> str:

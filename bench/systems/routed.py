@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from ipaddress import IPv4Interface
 
-from bench.systems.base import System, connect_by_route, forward
+from bench.systems.base import System, address_at, connect_by_route, forward
 from plait.host.netlink import Netlink
 from plait.testing.lab import Container, Host
 
@@ -20,9 +20,9 @@ class Routed(System):
     def launch(self, host: Host, peers: Sequence[Host]) -> None:
         """Let the host forward, and tell it of the containers there are."""
         forward(host)
-        for address, home in self._homes:
-            _route(host, address, home)
         self._hosts.append(host)
+        for address, home in self._homes:
+            self._route(host, address, home)
 
     def attach(self, host: Host, container: Container, cidr: str) -> None:
         """Join the container to its host, and tell all hosts."""
@@ -31,9 +31,12 @@ class Routed(System):
         self._homes.append((address, host))
         for other in self._hosts:
             if other is not host:
-                _route(other, address, host)
+                self._route(other, address, host)
 
-
-def _route(host: Host, address: str, home: Host) -> None:
-    with Netlink(host.path) as netlink:
-        netlink.add_route(f"{address}/32", gateway=home.ip)
+    def _route(self, host: Host, address: str, home: Host) -> None:
+        """Straight, or by a host that both can reach."""
+        gateway = address_at(host, home) or next(
+            gateway for via in self._hosts if address_at(via, home) and (gateway := address_at(host, via))
+        )
+        with Netlink(host.path) as netlink:
+            netlink.add_route(f"{address}/32", gateway=gateway)

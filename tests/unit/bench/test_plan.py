@@ -2,16 +2,21 @@ import pytest
 
 from bench import plan
 from bench.plan import (
+    FASTDP,
+    FASTDP_DIRECT,
     FULL,
     LOSSY,
     NEBULA,
+    PEERS,
     QUICK,
+    RELAYED,
     ROUTED,
     SLEEVE,
     SLEEVE_C,
     SLEEVE_C_ENC,
     SLEEVE_ENC,
     SUPER,
+    SWARM,
     SYSTEMS,
     TINC,
     VXLAN,
@@ -22,13 +27,16 @@ from bench.plan import (
     WIRE,
     WIREGUARD,
     Kind,
+    Way,
     adjusted,
     baselines,
     estimate,
     is_measured,
     kinds,
     lossy_kinds,
+    relay_kinds,
     select,
+    traffic,
 )
 from plait.errors import UsageError
 
@@ -65,6 +73,8 @@ def test_a_cpu_metric_needs_the_rate_in_whose_run_it_is_taken() -> None:
         ("plait-weaveformat-enc", (WEAVEFORMAT_ENC, WEAVE_ENC, VXLAN)),
         ("weaveformat, tinc", (WEAVEFORMAT, WEAVEFORMAT_ENC, WEAVE, WEAVE_ENC, VXLAN, TINC)),
         ("sleeve", (*SLEEVES, WEAVE, WEAVE_ENC, VXLAN)),
+        ("fastdp", (FASTDP, FASTDP_DIRECT, VXLAN, SWARM, ROUTED)),
+        ("peers", (FASTDP_DIRECT, *PEERS.values())),
     ],
 )
 def test_systems_are_chosen_by_parts_of_names_and_come_with_their_baselines(
@@ -79,9 +89,9 @@ def test_metrics_and_systems_can_be_mixed() -> None:
     assert selection.systems == (WEAVEFORMAT_ENC, VXLAN)
 
 
-@pytest.mark.parametrize("only", ["tcp", "tcp1_gbps,fastdp"])
+@pytest.mark.parametrize("only", ["tcp", "tcp1_gbps,slowdp"])
 def test_a_word_that_names_nothing_is_refused_with_all_that_could_be_meant(only: str) -> None:
-    with pytest.raises(UsageError, match=r"names no metric \(tcp1_gbps, .*\) and no system \(plait-sleeve, .*\)"):
+    with pytest.raises(UsageError, match=r"names no metric \(tcp1_gbps, .*\) and no system \(plait-fastdp, .*\)"):
         select(only, SYSTEMS)
 
 
@@ -93,11 +103,14 @@ def test_a_word_that_names_nothing_is_refused_with_all_that_could_be_meant(only:
         (WEAVEFORMAT, WITHOUT_WEAVE, (VXLAN,)),
         (WEAVEFORMAT, (WEAVEFORMAT,), ()),
         (WEAVE, SYSTEMS, (VXLAN,)),
+        (FASTDP, SYSTEMS, (VXLAN, ROUTED, SWARM)),
+        (FASTDP_DIRECT, WITHOUT_WEAVE, (VXLAN, ROUTED)),
+        (PEERS[1000], SYSTEMS, (FASTDP_DIRECT,)),
         (NEBULA, SYSTEMS, (VXLAN,)),
         (VXLAN, SYSTEMS, ()),
     ],
 )
-def test_baselines_are_weave_for_ours_where_it_can_run_and_kernel_vxlan_for_all(
+def test_baselines_are_what_does_the_same_elsewhere_if_it_can_run(
     system: str, available: tuple[str, ...], rivals: tuple[str, ...]
 ) -> None:
     assert baselines(system, available) == rivals
@@ -111,8 +124,8 @@ def test_of_vpns_the_traffic_is_measured_that_container_networks_carry_alike(sys
 
 def test_what_has_no_processes_is_not_weighed_and_attach_is_ours() -> None:
     selection = select("", SYSTEMS)
-    assert {VXLAN, ROUTED, NEBULA}.isdisjoint(selection.systems_for("rss_mb"))
-    assert selection.systems_for("attach_ms") == (SLEEVE, SLEEVE_C, WEAVEFORMAT)
+    assert {VXLAN, ROUTED, NEBULA, *PEERS.values()}.isdisjoint(selection.systems_for("rss_mb"))
+    assert selection.systems_for("attach_ms") == (FASTDP, FASTDP_DIRECT, SLEEVE, SLEEVE_C, WEAVEFORMAT)
 
 
 def test_tcp_is_measured_on_both_wires_and_with_the_second_congestion_control_once() -> None:
@@ -154,3 +167,23 @@ def test_rounds_and_congestion_controls_can_be_chosen() -> None:
     for wrong in ({"ROUNDS": "0"}, {"ROUNDS": "many"}, {"ROUNDS": "-1"}, {"WIRES": "air"}):
         with pytest.raises(UsageError, match="="):
             adjusted(QUICK, wrong)
+
+
+def test_a_relay_is_measured_on_one_wire_for_the_systems_that_relay() -> None:
+    assert relay_kinds(select("", SYSTEMS), FULL) == [Kind(RELAYED[0], SUPER, "cubic"), Kind(RELAYED[1], SUPER, None)]
+    assert select("", SYSTEMS).systems_for(RELAYED[0]) == (FASTDP, FASTDP_DIRECT, VXLAN, ROUTED)
+    assert relay_kinds(select("rtt_us", SYSTEMS), FULL) == []
+
+
+def test_of_filled_tables_rates_are_measured_and_what_they_cost() -> None:
+    measured = {metric for metric in plan.UNITS if is_measured(PEERS[10], metric)}
+    assert measured == {"tcp1_gbps", "udp64_kpps", "cpu_s_per_gb", "cpu_us_per_pkt"}
+
+
+def test_all_traffic_is_measured_on_the_way_that_it_needs() -> None:
+    found = traffic(select("", SYSTEMS), FULL)
+    assert {way: {kind.metric for kind in chosen} for way, chosen in found.items()} == {
+        Way.CABLE: {"tcp1_gbps", "tcp4_gbps", "udp64_kpps", "udp1400_gbps", "rr_per_s", "rtt_us"},
+        Way.LOSSY: {LOSSY},
+        Way.RELAY: {*RELAYED},
+    }
