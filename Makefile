@@ -3,12 +3,13 @@
 #   sudo make demo-stop                       ends a demo that was kept
 #   sudo make test [TESTS=PATH]               the whole test suite, as CI runs it
 #   make check                                ruff, mypy --strict, formatting
+#   PLAIT_WEAVER=... sudo -E make vm-test [ONLY="SCENARIO ..."]   real fast datapaths in an emulated machine (docs/vm-test.md)
 #   sudo make bench [ONLY=...] [QUICK=1] [ROUNDS=n] [CC=cubic,bbr] [WIRES=super,wire]   plait and its peers, measured
 
 TESTS ?= tests
 PY = .venv/bin/python
 
-.PHONY: demo demo-stop test check bench clean
+.PHONY: demo demo-stop test vm-test check bench clean
 
 demo:
 	@scripts/setup $(if $(filter-out 0,$(DEMO_DOCKER)),demo-docker,demo)
@@ -20,6 +21,10 @@ demo-stop:
 test:
 	@scripts/setup test
 	$(PY) -m pytest $(TESTS)
+
+vm-test:
+	@scripts/setup vm-test
+	@cd tests && ../$(PY) -m vm $(ONLY)
 
 check:
 	@scripts/setup check

@@ -14,7 +14,6 @@ VARIABLE = "PLAIT_WEAVER"
 """The environment variable that names the binary."""
 
 _PANIC = re.compile(r"^(panic:|fatal error:|SIG[A-Z]+: )|http: panic serving", re.MULTILINE)
-_START_SECONDS = 10.0
 
 
 class Weaver(Member):
@@ -26,6 +25,8 @@ class Weaver(Member):
     kind = "weaver"
     datapath: ClassVar[tuple[str, ...]] = ("--no-fastdp",)
     """Its options for a fast datapath."""
+    patience: ClassVar[float] = 10.0
+    """Seconds in which it must be ready."""
 
     def __init__(self, host: Host, password: str | None = None, extra: Sequence[str] = (), dns: bool = False) -> None:
         super().__init__(host, password, extra)
@@ -49,7 +50,7 @@ class Weaver(Member):
         argv = ["env", "-C", str(directory), os.environ[VARIABLE], *options, *(peer.host.ip for peer in peers)]
         self._lives.append(self.host.spawn(argv, env={"CHECKPOINT_DISABLE": "1"}))
         self._is_ended = False
-        wait_until(lambda: self.is_ready() or not self._lives[-1].is_running, f"{self} answers", _START_SECONDS)
+        wait_until(lambda: self.is_ready() or not self._lives[-1].is_running, f"{self} answers", self.patience)
         self.check()
 
     def stop(self) -> None:

@@ -20,7 +20,12 @@ _MODULES = (
     "sch_ingress",
     "cls_bpf",
 )
-_SCENARIOS = {"weave": weave.check, "plaits": plaits.check}
+_SCENARIOS = {
+    "weave": weave.check,
+    "encrypted": weave.check_encrypted,
+    "relay": weave.check_relay,
+    "plaits": plaits.check,
+}
 
 
 def main(names: list[str]) -> None:
@@ -33,6 +38,7 @@ def main(names: list[str]) -> None:
     for name in names or _SCENARIOS:
         try:
             with Lab() as lab:
+                lab.super_wire(False)
                 _SCENARIOS[name](lab, checks)
         except Exception as error:
             checks.ended(name, error)

@@ -26,6 +26,7 @@ class FastWeaver(Weaver):
     """A weaver as it is started by default: its bridge, and behind that a datapath of Open vSwitch."""
 
     datapath = ("--datapath", "datapath")
+    patience = _START_SECONDS
 
     def attach(self, number: int) -> Container:
         """See Member. Checksums are the kernel's, as Weave leaves them to it with this datapath."""

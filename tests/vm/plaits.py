@@ -12,7 +12,6 @@ _TCP_BYTES = 2_000_000
 
 def check(lab: Lab, checks: Checks) -> None:
     """Run the scenario in an empty lab."""
-    lab.super_wire(False)
     mesh = Mesh(lab)
     one, other = SlowPlait(lab.host("h1")), SlowPlait(lab.host("h2"))
     mesh.members += [one, other]

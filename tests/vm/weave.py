@@ -21,15 +21,14 @@ _TCP_BYTES = 2_000_000
 
 
 def check(lab: Lab, checks: Checks) -> None:
-    """Run the scenario in an empty lab."""
-    lab.super_wire(False)
+    """Plait calls the weaver, and is used, cut off, healed and killed."""
     mesh = Mesh(lab)
     plait, weaver = SlowPlait(lab.host("h1"), extra=("--mtu", str(MTU))), FastWeaver(lab.host("h2"))
     mesh.members += [plait, weaver]
     try:
         with checks("the weaver starts with its fast datapath"):
             weaver.start()
-            assert "fastdp" in weaver.log, "its log does not tell of fastdp"
+            assert "Bridge type is bridged_fastdp" in weaver.log, "its log tells of no fastdp"
         plait.start(weaver)
         with checks("both report a connection by fastdp"):
             wait_for_overlay("fastdp", plait, weaver, _START_SECONDS)
@@ -67,6 +66,60 @@ def check(lab: Lab, checks: Checks) -> None:
     finally:
         mesh.show_logs()
         print(plait.host.plait("status", check=False).stdout)
+
+
+def check_encrypted(lab: Lab, checks: Checks) -> None:
+    """The weaver calls plait, both with a password: Weave would use IPsec, which plait does not offer."""
+    mesh = Mesh(lab, "s3cret")
+    plait, weaver = SlowPlait(lab.host("h1"), mesh.password), FastWeaver(lab.host("h2"), mesh.password)
+    mesh.members += [plait, weaver]
+    try:
+        plait.start()
+        weaver.start(plait)
+        with checks("with a password, called by weave: both report a connection by sleeve"):
+            wait_for_overlay("sleeve", plait, weaver, _START_SECONDS)
+            wait_for_mesh(plait, weaver)
+        ours, theirs = plait.attach(1), weaver.attach(2)
+        for what, source, target in (("plait to weave", ours, theirs), ("weave to plait", theirs, ours)):
+            with checks(f"with a password, ping and TCP {what}"):
+                _check_ping(source, target)
+                source.transfer(target, _TCP_BYTES)
+        with checks("with a password, nobody panicked"):
+            mesh.check()
+    finally:
+        mesh.show_logs()
+
+
+def check_relay(lab: Lab, checks: Checks) -> None:
+    """Two weavers call plait, with no way between them but through it."""
+    mesh = Mesh(lab)
+    plait = SlowPlait(lab.host("h1"), extra=("--mtu", str(MTU)))
+    one, other = FastWeaver(lab.host("h2")), FastWeaver(lab.host("h3"))
+    mesh.members += [plait, one, other]
+    try:
+        lab.cut(one.host, other.host)
+        plait.start()
+        for weaver in (one, other):
+            weaver.start(plait)
+        with checks("between two weavers: all report connections by fastdp"):
+            for weaver in (one, other):
+                wait_for_overlay("fastdp", plait, weaver, _START_SECONDS)
+            wait_for_mesh(plait, one, other, seconds=_START_SECONDS)
+        first, second = one.attach(1), other.attach(2)
+        for source, target in ((first, second), (second, first)):
+            with checks(f"plait relays ping and TCP {source.name} to {target.name}") as it:
+                _check_ping(source, target)
+                it.says(f"{source.transfer(target, _TCP_BYTES).gigabits_per_second * 1000:.1f} Mbit/s")
+            with checks(f"plait relays a DF ping of {MTU} bytes {source.name} to {target.name}"):
+                _check_ping(source, target, size=MTU - _HEADERS, dont_fragment=True)
+            with checks(f"plait relays one copy of a broadcast {source.name} to {target.name}"):
+                assert copies(source, [target], "10.47.255.255") == [1]
+        with checks("the relayed frames travel as VXLAN"):
+            _check_vxlan(lab, first, second)
+        with checks("between two weavers: nobody panicked"):
+            mesh.check()
+    finally:
+        mesh.show_logs()
 
 
 def _check_traffic(checks: Checks, ours: Container, theirs: Container) -> None:
