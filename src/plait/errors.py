@@ -70,6 +70,12 @@ class KernelRefused(PlaitError):
     exit_code = 11
 
 
+class FrameLost(PlaitError):
+    """`trace`: a frame does not get where it is to go."""
+
+    exit_code = 12
+
+
 class ConfigError(PlaitError):
     """A node refuses its configuration (Weave's code for a rejected flag)."""
 

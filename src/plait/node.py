@@ -41,6 +41,7 @@ from plait.report import Sources, build_report
 from plait.startup import Host, open_host, pid_file, reset_host
 from plait.state import Store
 from plait.targets import RETRY_INTERVAL, Targets
+from plait.tracing import Tracer
 from plait.troubles import SHOWN_SECONDS, Troubles
 
 _T = TypeVar("_T")
@@ -109,6 +110,7 @@ class Node:
         self._bridge = BridgeKeeper(bridge)
         docker = DockerClient(config.docker_api) if config.docker_api else None
         self._attacher = Attacher(store, Bridge(config.bridge, host.mtu), docker, self._troubles.warn)
+        self._tracer = Tracer(self._router, self._overlays, self._pump, self._attacher, config.bridge, config.port)
 
     async def run(self) -> None:
         """Serve until `stop`; raises PlaitError if the node cannot start, or a task's error if one dies."""
@@ -314,6 +316,10 @@ class Node:
     async def interfaces(self, idents: list[str]) -> list[model.Interface]:
         """See NodeService."""
         return await self._attacher.interfaces(idents)
+
+    async def trace(self, source: str, destination: str) -> model.Trace:
+        """See NodeService."""
+        return await self._tracer.trace(source, destination)
 
     async def stop(self, reset: bool) -> None:
         """End the node; the caller of `run` cleans up after a reset."""

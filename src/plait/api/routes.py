@@ -68,6 +68,13 @@ class IdentsBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     idents: list[str]
 
 
+class TraceBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of /plait/trace; the answer is a model.Trace."""
+
+    source: str
+    destination: str
+
+
 class StopBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Body of /plait/stop; the answer is `{}` and comes before the node ends."""
 
@@ -107,6 +114,7 @@ class Routes:
             web.post("/plait/expose", self._expose),
             web.post("/plait/hide", self._hide),
             web.post("/plait/interfaces", self._interfaces),
+            web.post("/plait/trace", self._trace),
             web.post("/plait/stop", self._stop),
         ]
 
@@ -195,6 +203,10 @@ class Routes:
     async def _interfaces(self, request: web.Request) -> web.Response:
         body = await _json_body(request, IdentsBody)
         return _json({"interfaces": msgspec.to_builtins(await self._service.interfaces(body.idents))})
+
+    async def _trace(self, request: web.Request) -> web.Response:
+        body = await _json_body(request, TraceBody)
+        return _json(msgspec.to_builtins(await self._service.trace(body.source, body.destination)))
 
     async def _stop(self, request: web.Request) -> web.Response:
         body = await _json_body(request, StopBody)

@@ -44,6 +44,46 @@ def container_interfaces(bridge: Bridge, containers: Iterable[Container]) -> lis
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class End:
+    """A container's interface on the bridge: what is inside, and the port that is its other end."""
+
+    ident: str
+    netns: Path
+    interface: str
+    mac: str
+    mtu: int
+    is_up: bool
+    cidrs: list[CIDR]
+    port: str
+    port_is_up: bool
+
+
+def container_ends(bridge: Bridge, containers: Iterable[Container]) -> list[End]:
+    """The same interfaces as `container_interfaces`, with their ports. Raise BridgeMissing."""
+    found: list[End] = []
+    with Netlink() as host:
+        require_bridge(host, bridge)
+        ports = [port for port in host.ports(bridge.name) if port.kind == "veth"]
+        for container in containers:
+            for pair in _pairs(host, ports, container.netns):
+                inside, port = pair.other, pair.end
+                found.append(
+                    End(
+                        container.ident,
+                        container.netns,
+                        inside.name,
+                        inside.mac,
+                        inside.mtu,
+                        inside.is_up,
+                        pair.cidrs,
+                        port.name,
+                        port.is_up,
+                    )
+                )
+    return found
+
+
 def sound_ports(bridge: Bridge) -> set[str]:
     """Names of the bridge's ports that are as `attach` makes them, with the other end up. Raise BridgeMissing."""
     with Netlink() as host:

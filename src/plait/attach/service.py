@@ -111,9 +111,22 @@ class Attacher:
             if ident == EXPOSED:
                 found.append(await asyncio.to_thread(inventory.bridge_interface, self._bridge))
                 continue
-            containers = await (self._all_containers() if ident == ALL_CONTAINERS else self._one_container(ident))
+            containers = await (
+                self._all_containers(self._warn_in_loop) if ident == ALL_CONTAINERS else self._one_container(ident)
+            )
             found += await asyncio.to_thread(inventory.container_interfaces, self._bridge, containers)
         return found
+
+    async def ends(self, text: str) -> list[inventory.End]:
+        """Interfaces of one container on the bridge, or of all that can be found (`weave:allids`).
+
+        Raise what `resolve` raises, and BridgeMissing.
+        """
+        if text == ALL_CONTAINERS:
+            containers = await self._all_containers(lambda sentence: None)
+        else:
+            containers = [await resolve(text, self._runtime)]
+        return await asyncio.to_thread(inventory.container_ends, self._bridge, containers)
 
     async def reconcile(self) -> None:
         """Make the kernel agree with the store, and forget containers that are gone.
@@ -302,13 +315,13 @@ class Attacher:
         except (*_GONE, InHostNamespace, UsageError):
             return []
 
-    async def _all_containers(self) -> list[Container]:
+    async def _all_containers(self, warn: Callable[[str], None]) -> list[Container]:
         """Those recorded, then Docker's; a namespace that both know, or that containers share, once."""
         found = {record.netns_id: _container(record) for record in self._store.attachments}
         try:
             running = await self._runtime.running() if self._runtime is not None else []
         except RuntimeUnavailable as error:
-            self._warn_in_loop(str(error))
+            warn(str(error))
             running = []
         for listed in running:
             for container in await self._one_container(listed.ident):

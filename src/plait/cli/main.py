@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import click
 
 from plait.api.client import NotRunning
-from plait.cli import lifecycle, peering, plumbing, show
+from plait.cli import lifecycle, peering, plumbing, show, trace
 from plait.errors import PlaitError
 
 # What a shell says of a program that ended by Ctrl-C: 128 + SIGINT.
@@ -80,7 +80,7 @@ def cli() -> None:
     """One network for the containers of many hosts."""
 
 
-for _verb in (*lifecycle.VERBS, *peering.VERBS, *plumbing.VERBS, *show.VERBS):
+for _verb in (*lifecycle.VERBS, *peering.VERBS, *plumbing.VERBS, *show.VERBS, *trace.VERBS):
     cli.add_command(_verb)
 
 

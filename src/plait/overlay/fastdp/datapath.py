@@ -101,6 +101,7 @@ class KernelDatapath:
 
     def close(self) -> None:
         """Let go of everything; what is pinned goes on."""
+        self._ring.close()
         self._socket.close()
         self._loaded.close()
 
@@ -231,6 +232,8 @@ class KernelDatapath:
             },
             drops=self.drops(),
             learned=list(self.learned()),
+            announced={key[:6].hex(":"): ID.unpack(value)[0] for key, value in self._announced.items()},
+            port=self.port,
         )
 
     # Helpers

@@ -56,6 +56,10 @@ class Description:
     stats: Mapping[int, PeerStats] = field(default_factory=dict)
     drops: Mapping[str, int] = field(default_factory=dict)
     learned: Sequence[tuple[str, float, int | None]] = ()
+    announced: Mapping[str, int] = field(default_factory=dict)
+    """MAC -> short id of the peer that says it has it."""
+    port: int = 0
+    """UDP port of VXLAN."""
 
 
 @dataclass(frozen=True, slots=True)
