@@ -6,7 +6,7 @@ import random
 import secrets
 import signal
 import time
-from collections.abc import Awaitable, Coroutine, Iterable, Iterator
+from collections.abc import Awaitable, Coroutine, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from plait import logs, sdnotify
@@ -31,7 +31,9 @@ from plait.overlay.bridge import TAP, BridgeKeeper, BridgeSettings
 from plait.overlay.fastdp.announcements import CHANNEL as MACS_CHANNEL
 from plait.overlay.fastdp.announcements import Announcements
 from plait.overlay.fastdp.control import FastdpControl
-from plait.overlay.live import our_features
+from plait.overlay.fastdp.session import FastdpSession
+from plait.overlay.fastdp.wire import PORT_OFFSET
+from plait.overlay.live import Session, our_features
 from plait.overlay.manager import OverlayManager
 from plait.overlay.sleeve.plait1.native.build import build
 from plait.overlay.sleeve.plait1.native.engine import load_engine
@@ -370,8 +372,8 @@ class Node:
                 self._troubles.report(
                     f"pending {link.peer}",
                     f"no frames pass between this host and {self._router.peers.label(link.peer)} at {link.address}: "
-                    f"{live.session.state}",
-                    f"let UDP port {self._config.port} through between the two hosts, both ways",
+                    f"{'; '.join(session.state for session in live.sessions)}",
+                    f"let UDP {_ports(self._config.port, live.sessions)} through between the two hosts, both ways",
                 )
 
     async def _keeping(self, work: Awaitable[_T]) -> _T:
@@ -460,6 +462,13 @@ def _leaves(group: BaseExceptionGroup[BaseException] | None) -> Iterator[BaseExc
             yield from _leaves(error)
         else:
             yield error
+
+
+def _ports(port: int, sessions: Sequence[Session]) -> str:
+    """The UDP ports of these sessions, in words."""
+    if any(isinstance(session, FastdpSession) for session in sessions):
+        return f"ports {port} and {port + PORT_OFFSET}"
+    return f"port {port}"
 
 
 def _new_router(config: Config, host: Host, overlays: tuple[str, ...], rng: random.Random) -> Router:

@@ -9,6 +9,7 @@ from plait.testing.lab import Container, Host, Lab, Router, Segment, wait_until
 from plait.testing.lab.node import Node
 
 OVERLAY = "plait1"
+USER_SPACE = ("--no-fastdp",)
 PATIENCE = 60.0
 """Seconds within which what the path has become is found out, on a busy machine."""
 
@@ -30,9 +31,9 @@ def attach(one: Host, other: Host) -> tuple[Container, Container]:
 
 
 def join(one: Host, other: Host, password: str | None = None) -> tuple[Container, Container]:
-    """Start nodes on two hosts, with a container each."""
-    one.launch(password=password)
-    other.launch(one, password=password)
+    """Start nodes on two hosts that carry frames in user space, with a container each."""
+    one.launch(password=password, extra=USER_SPACE)
+    other.launch(one, password=password, extra=USER_SPACE)
     return attach(one, other)
 
 

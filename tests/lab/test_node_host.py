@@ -26,7 +26,7 @@ from plait.startup import DEFAULT_UNDERLAY_MTU, open_host, pid_file, reset_host
 from plait.state import Attachment, Store
 from plait.testing.lab import Host, Lab
 
-PLAIN, SEALED = 72, 104  # what a datagram adds to a frame
+PLAIN, SEALED = 50, 104  # what VXLAN adds to a frame, and what an encrypted datagram does
 
 
 @pytest.fixture

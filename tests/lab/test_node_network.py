@@ -21,7 +21,7 @@ from plait.testing.lab.features import missing_features
 from plait.testing.lab.hosts import Container, Router
 
 PATH_MTU = 1400
-FITS = PATH_MTU - 72  # without what a datagram adds to a frame that is not encrypted
+FITS = PATH_MTU - 50  # without what VXLAN adds to a frame
 
 
 @dataclass
@@ -48,7 +48,7 @@ def world() -> Iterator[World]:
             without_udp=(lab.host("near"), lab.host("far")),
             black_hole=(lab.host("here"), lab.host("beyond", on=[beyond])),
         )
-        lab.cut(*world.without_udp, udp=[6783])
+        lab.cut(*world.without_udp, udp=[6783, 6784])
         launch_pairs(world.half_cut, world.without_udp, world.black_hole)
         wait_for_neighbours(world.half_cut[0], "right")
         lab.cut(*world.half_cut, one_way=True)
@@ -142,7 +142,7 @@ def carry_no_more_than_fits(one: Host, other: Host, numbers: tuple[int, int]) ->
     meets(here, there)
     wait_until(lambda: detail(one, other)["Mtu"] == detail(other, one)["Mtu"] == FITS, "both ends know what fits", 40)
     for source, target in (here, there), (there, here):
-        refused = source.ping(target, size=1500 - 72 - 28, count=1, dont_fragment=True)
+        refused = source.ping(target, size=1500 - 50 - 28, count=1, dont_fragment=True)
         assert (refused.received, refused.error) == (0, "Message too long")
         assert source.ping(target, size=FITS - 28, count=1, dont_fragment=True).ok
         assert source.ping(target, size=3000, count=1).ok
@@ -152,7 +152,7 @@ def carry_no_more_than_fits(one: Host, other: Host, numbers: tuple[int, int]) ->
 def test_without_udp_there_is_no_connection(world: World) -> None:
     near, far = world.without_udp
     for here, there in (near, far), (far, near):
-        told(here, "no frames pass", f"({there.name})", "let UDP port 6783 through", "UDP probe")
+        told(here, "no frames pass", f"({there.name})", "let UDP ports 6783 and 6784 through", "UDP probe")
         assert not established(here)
     assert connections(far)[f"{near.ip}:6783"]["State"] == "pending"
     assert " pending " in far.plait("status", "connections").stdout

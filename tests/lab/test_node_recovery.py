@@ -62,6 +62,7 @@ def pair(shared: Lab) -> Pair:
     one, other = shared.host("one"), shared.host("other")
     other.launch()
     one.launch(other)
+    one.run(["sysctl", "-qw", "net.ipv4.ip_forward=1"])  # else `expose` says that it is off
     pair = Pair(one, other, one.container("c1"), other.container("c2"))
     one.attach(pair.here, "10.32.0.1/12", "fd00::1/64")
     other.attach(pair.there, "10.32.0.2/12", "fd00::2/64")
@@ -88,7 +89,22 @@ def test_a_killed_node_comes_back_as_it_was(pair: Pair) -> None:
     assert not problems(pair.one)
 
 
-def test_a_killed_pump_is_replaced_and_tcp_survives(pair: Pair) -> None:
+@pytest.fixture
+def by_pump(shared: Lab) -> Pair:
+    """Two nodes whose pumps carry the frames."""
+    one, other = shared.host("one-pump"), shared.host("other-pump")
+    other.launch(extra=["--no-fastdp"])
+    one.launch(other, extra=["--no-fastdp"])
+    pair = Pair(one, other, one.container("c3"), other.container("c4"))
+    one.attach(pair.here, "10.32.0.3/12")
+    other.attach(pair.there, "10.32.0.4/12")
+    one.plait("expose", "10.32.0.100/12")
+    pair.wait_until_they_meet()
+    return pair
+
+
+def test_a_killed_pump_is_replaced_and_tcp_survives(by_pump: Pair) -> None:
+    pair = by_pump
     pump = report(pair.one)["Plait"]["Pump"]["pid"]
     results: list[int] = []
     stream = threading.Thread(

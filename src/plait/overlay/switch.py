@@ -79,6 +79,11 @@ class _Overlay:
         return self.is_established and self.illness is None and self.failure is None
 
     @property
+    def may_work(self) -> bool:
+        """It works, or that is still to be found out."""
+        return self.illness is None and self.failure is None
+
+    @property
     def trouble(self) -> str:
         if self.failure is not None:
             return f"{self.name} failed: {self.failure}"
@@ -130,8 +135,11 @@ class OverlaySwitch:
 
     @property
     def failure(self) -> str | None:
-        """Why no overlay is left; None while one lives."""
-        if any(overlay.failure is None for overlay in self._overlays.values()):
+        """Why no overlay is left; None while one lives.
+
+        One on hold is no life by itself: the mesh must send around a link on which nothing passes (Weave stayed on it).
+        """
+        if any(overlay.may_work for overlay in self._overlays.values()):
             return None
         return "no overlay is left: " + "; ".join(overlay.trouble for overlay in self._overlays.values())
 
@@ -150,15 +158,14 @@ class OverlaySwitch:
     def unhealthy(self, overlay: str, why: str) -> list[Event]:
         """An overlay is on hold; it may come back."""
         self._overlays[overlay].illness = why
-        return self._choose()
+        return self._choose_or_end()
 
     def failed(self, overlay: str, why: str) -> list[Event]:
         """An overlay ended for good on this connection; it keeps its place in the order of control messages."""
         if self._overlays[overlay].failure is not None:
             return []
         self._overlays[overlay].failure = why
-        failure = self.failure
-        return self._choose() if failure is None else [ConnectionFailed(failure)]
+        return self._choose_or_end()
 
     def outgoing(self, overlay: str, tag: int, payload: bytes = b"") -> Control | None:
         """Address a control message of an overlay; None if this peer has no way to receive it."""
@@ -176,6 +183,10 @@ class OverlaySwitch:
                 return Incoming(self.common[index], control.tag, control.payload)
         self.ignored_controls += 1
         return None
+
+    def _choose_or_end(self) -> list[Event]:
+        failure = self.failure
+        return self._choose() if failure is None else [ConnectionFailed(failure)]
 
     def _choose(self) -> list[Event]:
         alive = [overlay for overlay in self._overlays.values() if overlay.failure is None]

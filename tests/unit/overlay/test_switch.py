@@ -230,5 +230,5 @@ def test_the_best_is_a_working_overlay_whenever_there_is_one(script: list[tuple[
         working = {name: name in established and name not in ill | dead for name in BOTH}
         best = [name for name in BOTH if working[name]]
         assert not best or target.best == best[0]
-        assert (target.failure is not None) == (dead == set(BOTH))
+        assert (target.failure is not None) == (ill | dead == set(BOTH)), "one on hold is no life by itself"
         assert target.reason

@@ -56,7 +56,7 @@ class FastdpControl:
         if not self._is_announced:
             self._is_announced = True
             self.kernel.write_announced({mac: ids[peer] for mac, peer in self._announced.items() if peer in ids})
-        carried = sorted(int(peer) for peer in self._planner.carried(ids))
+        carried = {int(peer): mtu for peer, mtu in self._planner.carried(ids).items()}
         wanted = ipc.SetKernel({short_id: int(peer) for peer, short_id in ids.items()}, carried)
         if wanted != self._told:
             self._told = wanted

@@ -108,10 +108,13 @@ class Planner:
         deadline = min((*self._held.values(), *self._held_addresses.values()), default=inf)
         return None if deadline == inf else deadline
 
-    def carried(self, ids: Mapping[PeerName, int]) -> frozenset[PeerName]:
-        """Give the neighbours whose frames the kernel carries: the pump leaves their copies of broadcasts to it."""
-        nexthops = self.tables.nexthops
-        return frozenset(peer for peer, short_id in ids.items() if _is_direct_vxlan(nexthops, short_id))
+    def carried(self, ids: Mapping[PeerName, int]) -> dict[PeerName, int]:
+        """Give the neighbours whose frames the kernel carries, and the largest IP packet of a container for each.
+
+        The pump leaves their copies of broadcasts to the kernel.
+        """
+        hops = self.tables.nexthops
+        return {peer: hops[short_id].mtu for peer, short_id in ids.items() if _is_direct_vxlan(hops, short_id)}
 
     def _hop(self, short_id: int, carrier: Carrier, now: float) -> NextHop:
         before = self.tables.nexthops.get(short_id, NO_WAY)

@@ -68,11 +68,13 @@ class SetRoutes(_Message, frozen=True):
 class SetKernel(_Message, frozen=True):
     """Node to pump: what the kernel's datapath does: short id -> peer, and the neighbours that it sends frames to.
 
+    `carried`: neighbour -> the largest IP packet of a container that the kernel sends there.
+
     With it, frames that come tagged with two short ids have a source and a destination (fastdp/bpf/fastdp.bpf.c).
     """
 
     short_ids: dict[int, int]
-    carried: list[int]
+    carried: dict[int, int]
 
 
 class SendSpecial(_Message, frozen=True):

@@ -29,8 +29,10 @@ class Completed:
 
 
 BPF = Path("/run/plait-lab-bpf")
-"""The machine's BPF file system, where programs of a lab can have it: their /sys is new, and what they would mount there
-ends with them, which what nodes pin must not."""
+"""The machine's BPF file system, where programs of a lab can have it.
+
+Their /sys is new, and what they would mount there would end with them, which what nodes pin must not.
+"""
 
 _WITH_BPF = 'mount --bind "$0" /sys/fs/bpf 2>/dev/null; exec "$@"'
 

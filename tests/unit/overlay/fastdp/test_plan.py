@@ -57,7 +57,7 @@ def test_nothing_is_planned_at_first() -> None:
     planner = Planner()
     assert planner.tables == Tables(our_id=NO_ID)
     assert planner.next_deadline() is None
-    assert planner.carried({}) == frozenset()
+    assert planner.carried({}) == {}
 
 
 def test_neighbours_by_vxlan(planner: Planner) -> None:
@@ -68,7 +68,7 @@ def test_neighbours_by_vxlan(planner: Planner) -> None:
         {ip(A): Neighbour("192.0.2.200", 102), ip(B): Neighbour("192.0.2.200", 103)},
     )
     assert planner.next_deadline() is None
-    assert planner.carried(IDS) == {A, B}
+    assert set(planner.carried(IDS)) == {A, B}
 
 
 def test_a_neighbour_by_the_pump() -> None:
@@ -97,7 +97,7 @@ def test_peers_without_a_short_id_of_their_own_are_left_to_the_pump() -> None:
     tables = planner.update(topology, BOTH, 0.0)
     assert tables.nexthops.keys() == {102}
     assert tables.trees == {101: Fan((102,), True), 102: Fan((), True)}
-    assert planner.carried(ids) == {A}
+    assert set(planner.carried(ids)) == {A}
 
 
 def test_without_an_id_of_ours_the_kernel_has_none(planner: Planner) -> None:
@@ -143,7 +143,7 @@ def test_a_new_connection_keeps_the_way_until_it_knows_better(planner: Planner) 
     tables = planner.update(NEWS, {A: by_pump(A, is_pending=True), B: by_vxlan(B)}, 11.0)
     assert tables.nexthops[102] == hop(A)
     assert tables.trees[101] == Fan((102, 103))
-    assert planner.carried(IDS) == {A, B}
+    assert set(planner.carried(IDS)) == {A, B}
     established = planner.update(NEWS, {A: by_vxlan(A, 1300), B: by_vxlan(B)}, 12.0)
     assert established.nexthops[102] == hop(A, 1300)
     assert planner.next_deadline() is None

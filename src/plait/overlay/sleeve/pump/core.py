@@ -85,6 +85,7 @@ class PumpCore:
         self._injections: list[list[Buffer]] = []
         self._answers = TokenBucket()
         self._short_ids: dict[int, bytes] = {}
+        self._kernel_mtus: dict[bytes, int] = {}
         self._set_local_mtu(DEFAULT_LOCAL_MTU)
 
     # From the node
@@ -110,7 +111,8 @@ class PumpCore:
                 self._forwarder.set_routes(known_peers, unicast, broadcast)
             case ipc.SetKernel(short_ids, carried):
                 self._short_ids = {short_id: _name(peer) for short_id, peer in short_ids.items()}
-                self._forwarder.set_carried(map(_name, carried))
+                self._kernel_mtus = {_name(peer): mtu for peer, mtu in carried.items()}
+                self._forwarder.set_carried(self._kernel_mtus)
             case ipc.SetLocalMtu(mtu):
                 self._set_local_mtu(mtu)
             case ipc.SendSpecial() | ipc.SendProbe():
@@ -370,7 +372,8 @@ class PumpCore:
         link.counters["tx_dropped"] += 1
         if verdict is Verdict.TOO_BIG:
             # What a bridge with connection tracking puts together it must be able to send again in its own MTU.
-            self._answer(raw[VNET_BYTES:], min(link.mtu(src, dst), self._local_mtu), src, dst, now)
+            mtu = max(link.mtu(src, dst), self._kernel_mtus.get(link.name, 0))
+            self._answer(raw[VNET_BYTES:], min(mtu, self._local_mtu), src, dst, now)
         else:
             self.counters[verdict.value] += 1
 
