@@ -400,9 +400,12 @@ def _silence(scene: Scene, target: Target, hops: Sequence[Hop], measured: Measur
         if sent < measured.asked:
             return number, f"only {sent} of {measured.asked} frames left this host towards {hop.place}{dropped}"
         if received == 0:
-            return number, (
-                f"{sent} frames left towards {hop.destination} and none came back: they are lost on the way there or "
-                f"behind it{dropped}; ask for the way back on the other host"
+            gone = f"{sent} frames left towards {hop.destination} and none came back"
+            if hop.overlay == FASTDP and hop.peer not in scene.fastdp:
+                return number, f"{gone}: the connection that this way was for is gone{dropped}"
+            return number + 1, (
+                f"{gone}; the heartbeats of that connection pass so far, so {hops[number + 1].place} or what is behind "
+                f"it loses them, or the answers{dropped}; 'plait trace' there shows more"
             )
     what = f"{target.text} did not answer any of {measured.asked} questions"
     return last, f"{what}: it does not run any more, or does not take frames{dropped}"

@@ -217,8 +217,12 @@ def test_counters_tell_where_silence_begins() -> None:
     assert "only 1 of 3 frames left this host" in held_back.verdict
     assert "meanwhile this host dropped 2 frames for peers without a route" in held_back.verdict
     gone = followed(measured=Measured(3, 0, {B: Counted(3, 0)}))
-    assert lost_at(gone) == ["link"]
+    assert lost_at(gone) == ["relay"]
     assert "3 frames left towards 192.0.2.2:6784 and none came back" in gone.verdict
+    assert "00:00:00:00:00:02(b) -> 00:00:00:00:00:03(c) or what is behind it" in gone.verdict
+    left_over = followed(scene(fastdp={}), measured=Measured(3, 0, {B: Counted(3, 0)}))
+    assert lost_at(left_over) == ["link"]
+    assert "the connection that this way was for is gone" in left_over.verdict
     busy = followed(measured=Measured(3, 0, {B: Counted(30, 20)}))
     assert lost_at(busy) == ["delivery"]
     assert "did not answer any of 3 questions" in busy.verdict
