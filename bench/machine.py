@@ -35,8 +35,13 @@ def pinned(core: int) -> Iterator[None]:
 
 def receive_on(node: Node, core: int) -> None:
     """Have the kernel handle what the node's devices receive on one core (RPS)."""
-    mask = f"{1 << core:x}"
-    node.run(["sh", "-c", f"for queue in /sys/class/net/*/queues/rx-*/rps_cpus; do echo {mask} >$queue; done"])
+    script = f"for queue in /sys/class/net/*/queues/rx-*/rps_cpus; do echo {mask(core)} >$queue; done"
+    node.run(["sh", "-c", script])
+
+
+def mask(core: int) -> str:
+    """Give a set of one core as the kernel's files have it."""
+    return f"{1 << core:x}"
 
 
 def cpu_seconds(pid: int) -> float:

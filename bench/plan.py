@@ -84,6 +84,7 @@ _VPN_METRICS = frozenset(("tcp1_gbps", "tcp4_gbps", LOSSY, "udp64_kpps", "rr_per
 
 # For the estimate; from runs with two cores.
 _BUILD_SECONDS = 3.0  # two hosts launched and joined
+_BUILD_ENGINES_SECONDS = 15.0  # with a Docker engine each
 _BETWEEN_SECONDS = 0.3  # programs start and end
 _SEARCH_SECONDS = 4.5  # three or four UDP rates
 _LAUNCH_SECONDS = 4.0
@@ -254,7 +255,7 @@ def estimate(selection: Selection, plan: Plan) -> float:
     seconds = 0.0
     for group in traffic(selection, plan).values():
         involved = {system for kind in group for system in selection.systems_for(kind.metric)}
-        seconds += _BUILD_SECONDS * len(involved)
+        seconds += sum(_BUILD_ENGINES_SECONDS if name == SWARM else _BUILD_SECONDS for name in involved)
         seconds += sum(_seconds(kind, plan) * len(selection.systems_for(kind.metric)) for kind in group)
     for metric, once in (("launch_to_ping_s", _LAUNCH_SECONDS), ("attach_ms", _ATTACH_SECONDS * plan.attaches)):
         if selection.wants(metric):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from bench import machine
 from bench.network import join, namespaces, wait_for_ping, wait_until_settled
+from bench.plan import UNITS
 from bench.systems import System
 from plait.testing.lab import Host, Lab
 
@@ -61,5 +62,6 @@ def weigh(meshes: list[Mesh], idle_seconds: float) -> tuple[list[tuple[str, str,
             resident = {part: machine.resident_bytes(pid) / 1e6 for part, pid in node.items()}
             found.append((each.name, "rss_mb", sum(resident.values())))
             if len(resident) > 1:
-                found += [(each.name, f"rss_{part}_mb", size) for part, size in resident.items()]
+                parts = ((f"rss_{part}_mb", size) for part, size in resident.items())
+                found += [(each.name, metric, size) for metric, size in parts if metric in UNITS]
     return found, meter

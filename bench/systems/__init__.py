@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 from bench import plan
-from bench.systems import nebula, tinc, wireguard
+from bench.systems import nebula, swarm, tinc, wireguard
 from bench.systems.base import System
 from bench.systems.crowd import Crowd
 from bench.systems.plait import BY_DEVICE, COMPILED_LOOP, DIRECT, PYTHON_LOOP, WEAVE_FORMAT, Plait
@@ -17,6 +17,7 @@ from bench.systems.weave import Weave
 WEAVER_VARIABLE = "PLAIT_WEAVER"
 _PASSWORD = "benchmark"
 _RIVALS: tuple[tuple[str, Iterable[str], Callable[[], System]], ...] = (
+    (plan.SWARM, swarm.PROGRAMS, swarm.DockerSwarm),
     (plan.NEBULA, nebula.PROGRAMS, nebula.Nebula),
     (plan.WIREGUARD, wireguard.PROGRAMS, wireguard.WireguardGo),
     (plan.TINC, tinc.PROGRAMS, tinc.Tinc),

@@ -80,13 +80,13 @@ def docker_engine(netns: str | os.PathLike[str] | None = None) -> Iterator[Docke
         cleanup.callback(shutil.rmtree, home, ignore_errors=True)
         cleanup.callback(_unmount_below, home)
         cgroup = home.name
-        cleanup.callback(_remove_cgroups, cgroup)
+        cleanup.callback(remove_cgroups, cgroup)
         daemon = _start(home, cgroup, netns)
         cleanup.callback(_stop, daemon)
         engine = DockerEngine(f"unix://{home}/sock")
         _wait(engine, daemon, home / "log")
         cleanup.callback(_remove_containers, engine)
-        engine.docker("import", "-", IMAGE, stdin=_image())
+        engine.docker("import", "-", IMAGE, stdin=image())
         yield engine
 
 
@@ -141,7 +141,7 @@ def _remove_containers(engine: DockerEngine) -> None:
         engine.docker("rm", "--force", *containers)
 
 
-def _image() -> bytes:
+def image() -> bytes:
     """A root file system as tar: busybox, and a link to it for every program it can be."""
     busybox = shutil.which("busybox")
     if busybox is None:
@@ -174,7 +174,7 @@ def _unmount_below(home: Path) -> None:
         subprocess.run(["umount", "--lazy", point], check=False, capture_output=True)
 
 
-def _remove_cgroups(name: str) -> None:
+def remove_cgroups(name: str) -> None:
     """Delete the engine's empty cgroups: at the top in version 2, below every controller in version 1."""
     for top in [_CGROUPS / name, *_CGROUPS.glob(f"*/{name}")]:
         if top.is_dir():
