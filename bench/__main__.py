@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from bench import machine, table
+from bench import goals, machine, table
 from bench.plan import FULL, QUICK, adjusted, estimate, select
 from bench.report import summarize, to_json, to_table
 from bench.runner import Runner
@@ -69,6 +69,8 @@ def show(file: Path, wire: str | None, cc: str | None) -> int:
         raise UsageError(f"{file} has no TCP results for wire {wire or 'any'}, congestion control {cc or 'any'}")
     for each in chosen:
         print(f"{table.heading(each)}\n\n{table.to_markdown(rows, each)}")
+        if reached := goals.to_markdown(rows, each):
+            print(reached)
     return 0
 
 

@@ -14,9 +14,12 @@ COLUMNS = {
     "tcp4_gbps": "TCP 4, Gbit/s",
     LOSSY: "TCP 1, 1 % lost, Gbit/s",
     "udp64_kpps": "UDP 64 B, kpackets/s",
+    "tcp1_relay_gbps": "TCP 1 by a relay, Gbit/s",
+    "udp64_relay_kpps": "UDP 64 B by a relay, kpackets/s",
     "rr_per_s": "TCP request/response, 1/s",
     "cpu_s_per_gb": "CPU s/GB, machine",
     "daemon_cpu_s_per_gb": "CPU s/GB, daemons",
+    "cpu_us_per_pkt": "CPU us/packet, machine",
     "rtt_us": "round trip, us",
 }
 COMPARED = ("tcp1_gbps", "tcp4_gbps", "udp64_kpps")
@@ -56,9 +59,9 @@ def to_markdown(rows: Sequence[Mapping[str, Any]], conditions: Conditions) -> st
 
     Ratios are to Weave (of systems with a password, to Weave with one) and to vxlan-bridge.
     """
-    values = _values(rows, conditions)
+    values = values_of(rows, conditions)
     systems = _in_order({system for system, _ in values})
-    table = [["system", *COLUMNS.values(), *(f"{_title(metric)} : {rival}" for metric, rival in _comparisons())]]
+    table = [["system", *COLUMNS.values(), *(f"{title(metric)} : {rival}" for metric, rival in _comparisons())]]
     for system in systems:
         shown = [_cell(values.get((system, metric))) for metric in COLUMNS]
         table.append([system, *shown, *(_ratio(values, system, *comparison) for comparison in _comparisons())])
@@ -66,8 +69,8 @@ def to_markdown(rows: Sequence[Mapping[str, Any]], conditions: Conditions) -> st
     return aligned([[line[at] for at in filled] for line in table], left=1)
 
 
-def _values(rows: Sequence[Mapping[str, Any]], conditions: Conditions) -> _Values:
-    """By system and metric; of rows that differ in the baseline alone, the first."""
+def values_of(rows: Sequence[Mapping[str, Any]], conditions: Conditions) -> _Values:
+    """Give the rows by system and metric; of rows that differ in the baseline alone, the first."""
     values: dict[tuple[str, str], Mapping[str, Any]] = {}
     for row in rows:
         fits = row["wire"] in (None, conditions.wire) and row["cc"] in (None, conditions.cc)
@@ -84,7 +87,8 @@ def _comparisons() -> list[tuple[str, str]]:
     return [(metric, rival) for rival in (WEAVE, VXLAN) for metric in COMPARED]
 
 
-def _title(metric: str) -> str:
+def title(metric: str) -> str:
+    """Name a metric without its unit."""
     return COLUMNS[metric].partition(",")[0]
 
 
