@@ -237,6 +237,8 @@ def _flooded(scene: Scene, us: str, target: Target, measured: Measured) -> Hop:
 def _unreachable(scene: Scene) -> str:
     """Peers that no frame reaches are where the address may be."""
     routes = Routes.compute(scene.us, scene.records.values())
+    if not routes.broadcast(scene.us):
+        return "This host has no established connection to another one: 'plait status connections' says why."
     cut = [scene.label(peer) for peer in sorted(scene.records) if routes.unicast(peer) is None]
     return f"No frame reaches {', '.join(cut)}." if cut else ""
 
@@ -404,8 +406,8 @@ def _silence(scene: Scene, target: Target, hops: Sequence[Hop], measured: Measur
             if hop.overlay == FASTDP and hop.peer not in scene.fastdp:
                 return number, f"{gone}: the connection that this way was for is gone{dropped}"
             return number + 1, (
-                f"{gone}; the heartbeats of that connection pass so far, so {hops[number + 1].place} or what is behind "
-                f"it loses them, or the answers{dropped}; 'plait trace' there shows more"
+                f"{gone}; that connection has not been given up so far, so look at {hops[number + 1].place} and behind "
+                f"it first: 'plait trace' there shows more{dropped}"
             )
     what = f"{target.text} did not answer any of {measured.asked} questions"
     return last, f"{what}: it does not run any more, or does not take frames{dropped}"

@@ -179,6 +179,12 @@ def test_an_address_that_nobody_has_is_flooded_and_lost() -> None:
     assert "No frame reaches 00:00:00:00:00:04(d)." in found.verdict
 
 
+def test_a_host_without_connections_is_told_as_that() -> None:
+    found = followed(scene(records=mesh((B, C))), Target("10.32.0.77", None), None, SILENT)
+    assert lost_at(found) == ["decision"]
+    assert "This host has no established connection to another one" in found.verdict
+
+
 def test_a_peer_without_a_way_is_where_it_ends() -> None:
     apart = scene(records=mesh((A, B)), kernel=kernel({12: WAY_TO_B}))
     found = followed(apart, measured=SILENT)
@@ -219,7 +225,7 @@ def test_counters_tell_where_silence_begins() -> None:
     gone = followed(measured=Measured(3, 0, {B: Counted(3, 0)}))
     assert lost_at(gone) == ["relay"]
     assert "3 frames left towards 192.0.2.2:6784 and none came back" in gone.verdict
-    assert "00:00:00:00:00:02(b) -> 00:00:00:00:00:03(c) or what is behind it" in gone.verdict
+    assert "look at 00:00:00:00:00:02(b) -> 00:00:00:00:00:03(c) and behind it" in gone.verdict
     left_over = followed(scene(fastdp={}), measured=Measured(3, 0, {B: Counted(3, 0)}))
     assert lost_at(left_over) == ["link"]
     assert "the connection that this way was for is gone" in left_over.verdict
