@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from lab.node_lab import check_logs, report, wait_for_neighbours
-from lab.path_lab import OVERLAY, attach, both_ways, detail, join, statistic
+from lab.path_lab import OVERLAY, USER_SPACE, attach, both_ways, detail, join, statistic
 from plait.testing.lab import Lab
 
 SIZE = 4_000_000
@@ -69,9 +69,9 @@ def test_tcp_over_a_bad_path(lab: Lab, harm: dict[str, float], password: str | N
 @pytest.mark.parametrize("password", [None, "correct horse"], ids=["plain", "password"])
 def test_a_flood_from_one_peer_does_not_starve_another(lab: Lab, password: str | None) -> None:
     one, other, third = (lab.host(name) for name in ("h1", "h2", "h3"))
-    one.launch(password=password)
-    other.launch(one, password=password)
-    third.launch(one, password=password)
+    one.launch(password=password, extra=USER_SPACE)
+    other.launch(one, password=password, extra=USER_SPACE)
+    third.launch(one, password=password, extra=USER_SPACE)
     wait_for_neighbours(one, "h2", "h3")
     here, there = attach(one, other)
     since = detail(one, other)["EstablishedSince"]

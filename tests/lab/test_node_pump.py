@@ -4,13 +4,14 @@ import os
 import signal
 
 from lab.node_lab import report
+from lab.path_lab import USER_SPACE
 from plait.testing.lab import Lab, wait_until
 
 
 def test_a_pump_that_hangs_is_killed_and_replaced(lab: Lab) -> None:
     one, other = lab.host("h1"), lab.host("h2")
-    one.launch()
-    other.launch(one)
+    one.launch(extra=USER_SPACE)
+    other.launch(one, extra=USER_SPACE)
     here, there = one.container("c1"), other.container("c1")
     one.attach(here, "10.32.0.1/12")
     other.attach(there, "10.32.0.2/12")

@@ -6,7 +6,18 @@ from pathlib import Path
 import pytest
 
 from lab.node_lab import PLAIT, check_logs, established, is_up, report
-from lab.path_lab import OVERLAY, PATIENCE, attach, both_ways, detail, join, narrow, statistic, wait_for_path
+from lab.path_lab import (
+    OVERLAY,
+    PATIENCE,
+    USER_SPACE,
+    attach,
+    both_ways,
+    detail,
+    join,
+    narrow,
+    statistic,
+    wait_for_path,
+)
 from lab.tracing import needs_strace, read_trace, strace
 from plait.testing.lab import Host, Lab, wait_until
 
@@ -54,7 +65,7 @@ def test_a_forged_icmp_error_lowers_nothing(lab: Lab) -> None:
     assert "mtu 600" in one.run(["ip", "route", "get", other.ip]).stdout, "the kernel has heard the lies"
     assert detail(one, other)["PathMtu"] == 1500
     other.plait("stop")
-    other.launch(one)
+    other.launch(one, extra=USER_SPACE)
     wait_until(lambda: established(one) == {other.name}, "the nodes meet again", PATIENCE)
     wait_for_path(one, other, lambda mtu: mtu == 1500, "1500 bytes pass, whatever the kernel believes")
     settled(lab, one, other)
@@ -111,8 +122,10 @@ def test_nothing_longer_than_the_interface_takes_reaches_the_kernel(lab: Lab, tm
     one, other, _, _ = narrow(lab, icmp=False)
     log = tmp_path / "trace"
     with other.capture("eth0") as capture:
-        one.launch()
-        other.spawn([*strace(log), *PLAIT, "launch", "--name", other.peer_name, "--nickname", other.name, one.ip])
+        one.launch(extra=USER_SPACE)
+        other.spawn(
+            [*strace(log), *PLAIT, "launch", "--name", other.peer_name, "--nickname", other.name, *USER_SPACE, one.ip]
+        )
         wait_until(lambda: is_up(other), "the traced node answers", PATIENCE)
         here, there = attach(one, other)
         wait_for_path(other, one, lambda mtu: 1400 - RESOLUTION < mtu <= 1400, "1400 bytes pass")
