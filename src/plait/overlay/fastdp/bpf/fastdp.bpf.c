@@ -53,23 +53,26 @@ INLINE int drop(__u32 reason)
 	return TC_ACT_SHOT;
 }
 
-INLINE void count_tx(__u32 hop, __u32 bytes)
+/* A super-frame counts as the packets that it stands for: the other end may see it cut otherwise. */
+INLINE __u32 packets(struct __sk_buff *skb) { return skb->gso_segs ? skb->gso_segs : 1; }
+
+INLINE void count_tx(__u32 hop, struct __sk_buff *skb)
 {
 	struct peer_stats *s = map_lookup(&stats, &hop);
 
 	if (s) {
-		s->tx_packets++;
-		s->tx_bytes += bytes;
+		s->tx_packets += packets(skb);
+		s->tx_bytes += skb->len;
 	}
 }
 
-INLINE void count_rx(__u32 hop, __u32 bytes)
+INLINE void count_rx(__u32 hop, struct __sk_buff *skb)
 {
 	struct peer_stats *s = map_lookup(&stats, &hop);
 
 	if (s) {
-		s->rx_packets++;
-		s->rx_bytes += bytes;
+		s->rx_packets += packets(skb);
+		s->rx_bytes += skb->len;
 	}
 }
 
@@ -283,12 +286,12 @@ INLINE int send(struct __sk_buff *skb, struct conf *c, __u32 source, __u32 desti
 		if (!(to->flags & NH_KERNEL_ANSWERS))
 			return to_pump(skb, c, source, destination);
 	} else if (to->flags & NH_DIRECT) {
-		count_tx(to->hop, skb->len);
+		count_tx(to->hop, skb);
 		sent = encapsulate(skb, c, to, source, destination);
 		if (sent >= 0)
 			return sent;
 	} else {
-		count_tx(to->hop, skb->len);
+		count_tx(to->hop, skb);
 	}
 	if (address(skb, to, source, destination))
 		return drop(DROP_NO_TUNNEL);
@@ -309,7 +312,7 @@ INLINE void flood(struct __sk_buff *skb, struct conf *c, __u32 source, __u32 arr
 		struct nexthop *to = map_lookup(&nexthops, &hop);
 		if (!to || to->via != VIA_VXLAN || hop == arrived_from || address(skb, to, source, hop))
 			continue;
-		count_tx(hop, skb->len);
+		count_tx(hop, skb);
 		clone_redirect(skb, c->vxlan, 0);
 	}
 	skb->mark = 0;
@@ -450,7 +453,7 @@ SECTION("tc") int from_vxlan(struct __sk_buff *skb)
 	 * VXLAN device with the key that the frame had. It is for a container here, and nothing is learned from it. */
 	if (source == c->our_id)
 		return here && destination == from->id ? deliver(here) : drop(DROP_ECHO);
-	count_rx(from->id, skb->len);
+	count_rx(from->id, skb);
 	if (destination != c->our_id)
 		return send(skb, c, source, destination, from->id);
 	learn(eth->h_source, LEARNED_PEER, source);
@@ -499,7 +502,7 @@ SECTION("tc") int from_underlay(struct __sk_buff *skb)
 	if (skb_store_bytes(skb, 0, &inner, sizeof(inner), 0))
 		return drop(DROP_NO_TUNNEL);
 	learn(inner.h_source, LEARNED_PEER, vni & 0xfff);
-	count_rx(from->id, skb->len);
+	count_rx(from->id, skb);
 	return redirect_peer(here->port, 0);
 }
 
