@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from plait.api import model
+from plait.attach.container import NAMED_PREFIX
 from plait.attach.inventory import ALL_CONTAINERS, EXPOSED, End
 from plait.attach.service import Attacher
 from plait.errors import NotFound, UsageError
@@ -246,7 +247,9 @@ def _is_reachable(end: End, ip: IP) -> bool:
 
 
 def _endpoint(end: End) -> Endpoint:
-    return Endpoint(end.ident, end.interface, end.mac, end.mtu, end.is_up, end.port, end.port_is_up)
+    # Docker's ids are as long as `ps` shows them; process ids are shorter.
+    name = end.ident if end.ident.startswith(NAMED_PREFIX) else end.ident[:12]
+    return Endpoint(name, end.interface, end.mac, end.mtu, end.is_up, end.port, end.port_is_up)
 
 
 def _kernel(view: KernelView) -> Kernel:
