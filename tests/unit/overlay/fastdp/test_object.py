@@ -27,7 +27,8 @@ def test_the_object_is_compiled_from_its_source() -> None:
         pytest.skip("clang is not installed: apt-get install clang")
     version = subprocess.run([clang, "--version"], capture_output=True, check=True).stdout
     here, there = MAJOR.search(version), MAJOR.search(OBJECT.read_bytes())
-    assert here is not None and there is not None
+    assert here is not None
+    assert there is not None
     if here[1] != there[1]:
         pytest.skip(f"clang {here[1].decode()} makes other code than clang {there[1].decode()}, which made the object")
     assert main([str(SOURCE), str(OBJECT), "--check"]) == 0
