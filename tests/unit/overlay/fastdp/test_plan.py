@@ -249,8 +249,9 @@ class Network:
             broadcast = {source: routes.broadcast(source) for source in known}
             ids = {each: self.ids[each] for each in known}
             box.planner.update(Topology(peer, ids, unicast, broadcast), box.carriers, now)
-            box.pump.set_routes(known, unicast, {source: sorted(hops) for source, hops in broadcast.items()})
-            box.pump.set_carried(each.to_bytes(6, "big") for each in box.planner.carried(ids))
+            hops = {int(to): int(via) for to, via in unicast.items()}
+            box.pump.set_routes(known, hops, {source: sorted(to) for source, to in broadcast.items()})
+            box.pump.set_carried(map(_octets, box.planner.carried(ids)))
 
     def broadcast(self, source: PeerName) -> Counter[PeerName]:
         """Send one broadcast; gives how often it comes out at each node. Fails if it does not end."""
@@ -269,8 +270,7 @@ class Network:
                 arrived[to] += 1
                 on_the_way.extend(self._out(box, source, hop, frame))
             else:
-                names = (each.to_bytes(6, "big") for each in (hop, source, to))
-                decision = box.pump.received(*names, frame, 0.0)
+                decision = box.pump.received(_octets(hop), _octets(source), _octets(to), frame, 0.0)
                 arrived[to] += decision.inject
                 on_the_way.extend((False, to, _name(copy[0])) for copy in decision.copies)
         return arrived
@@ -288,10 +288,14 @@ class Network:
         if hop is None:
             decision = box.pump.captured(frame, 0.0)
         elif fan.has_pump:
-            decision = box.pump.labelled(source.to_bytes(6, "big"), box.name.to_bytes(6, "big"), frame, 0.0)
+            decision = box.pump.labelled(_octets(source), _octets(box.name), frame, 0.0)
         else:
             return
         yield from ((False, box.name, _name(copy[0])) for copy in decision.copies)
+
+
+def _octets(peer: PeerName) -> bytes:
+    return peer.to_bytes(6, "big")
 
 
 def _name(name: bytes) -> PeerName:

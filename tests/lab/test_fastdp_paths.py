@@ -1,0 +1,106 @@
+"""Kernels that carry frames over more than one hop, beside hosts that cannot, and over narrow and wide paths."""
+
+import pytest
+
+from lab.fastdp_lab import BROADCAST, PATIENCE, attach, broadcasts_arrive_once, conf, drops, next_hop, wait_for_overlay
+from lab.node_lab import check_logs, wait_for_neighbours
+from lab.path_lab import both_ways, narrow, wait_for_path
+from plait.overlay.fastdp.tables import HopFlag, Via
+from plait.testing.lab import Container, Host, Lab, wait_until
+
+MULTICAST = bytes.fromhex("01005e000105")
+
+
+def chain(lab: Lab, *without_kernel: int) -> tuple[list[Host], list[Container]]:
+    """Three hosts with a container each; the outer ones have no way to each other but the middle one."""
+    left, right = lab.switch(), lab.switch()
+    hosts = [lab.host("h1", on=[left]), lab.host("h2", on=[left, right]), lab.host("h3", on=[right])]
+    extra = [["--no-fastdp"] if number in without_kernel else [] for number in (1, 2, 3)]
+    hosts[1].launch(extra=extra[1])
+    hosts[0].launch(hosts[1], extra=extra[0])
+    hosts[2].launch(str(hosts[1].ports[1].address.ip), extra=extra[2])
+    wait_for_neighbours(hosts[1], "h1", "h3")
+    containers = [attach(host, host.container("c"), number) for number, host in enumerate(hosts, 1)]
+    wait_until(lambda: containers[0].ping(containers[2], count=1).ok, "frames are relayed", PATIENCE)
+    return hosts, containers
+
+
+def join(one: Host, other: Host) -> tuple[Container, Container]:
+    """Start nodes on two hosts, with a container each."""
+    one.launch()
+    other.launch(one)
+    here, there = attach(one, one.container("c"), 1), attach(other, other.container("c"), 2)
+    wait_until(lambda: here.ping(there, count=1).ok, "frames pass", PATIENCE)
+    return here, there
+
+
+def test_a_middle_host_relays_in_the_kernel(lab: Lab) -> None:
+    hosts, (one, two, three) = chain(lab)
+    for near, far in ((0, 1), (1, 0), (1, 2), (2, 1)):
+        wait_for_overlay(hosts[near], hosts[far], "fastdp")
+    for near, far in ((0, 2), (2, 0)):
+        wait_until(lambda near=near, far=far: next_hop(hosts[near], hosts[far]).via is Via.VXLAN, "by VXLAN", PATIENCE)
+        assert next_hop(hosts[near], hosts[far]).hop == conf(hosts[1]).our_id
+    both_ways(one, three, 10_000_000)
+    assert one.ping(three, count=50).ok
+    assert one.ping(three, size=1422, dont_fragment=True).ok
+    assert two.ping(three, count=20).ok
+    broadcasts_arrive_once(one, two, three, groups=(BROADCAST, MULTICAST))
+    check_logs(lab)
+
+
+@pytest.mark.parametrize("without_kernel", [1, 2, 3])
+def test_one_of_three_hosts_without_a_kernel_that_carries(lab: Lab, without_kernel: int) -> None:
+    hosts, (one, two, three) = chain(lab, without_kernel)
+    for near, far in ((0, 1), (1, 0), (1, 2), (2, 1)):
+        is_pump = without_kernel in (near + 1, far + 1)
+        wait_for_overlay(hosts[near], hosts[far], "plait1" if is_pump else "fastdp")
+    broadcasts_arrive_once(one, two, three, groups=(BROADCAST, MULTICAST))
+    both_ways(one, three, 2_000_000)
+    both_ways(two, three, 2_000_000)
+    both_ways(one, two, 2_000_000)
+    assert one.ping(three, count=50).ok
+    check_logs(lab)
+
+
+def test_three_hosts_that_all_know_each_other(lab: Lab) -> None:
+    hosts = [lab.host(f"h{number}") for number in (1, 2, 3)]
+    hosts[0].launch()
+    hosts[1].launch(hosts[0])
+    hosts[2].launch(hosts[0], extra=["--no-fastdp"])
+    containers = [attach(host, host.container("c"), number) for number, host in enumerate(hosts, 1)]
+    wait_for_neighbours(hosts[1], "h1", "h3")
+    wait_for_overlay(hosts[0], hosts[1], "fastdp")
+    wait_until(lambda: containers[1].ping(containers[2], count=1).ok, "frames pass", PATIENCE)
+    broadcasts_arrive_once(*containers, groups=(BROADCAST, MULTICAST))
+    check_logs(lab)
+
+
+@pytest.mark.parametrize("icmp", [True, False])
+def test_a_narrow_hop_in_the_middle(lab: Lab, icmp: bool) -> None:
+    one, other, _, _ = narrow(lab, icmp)
+    here, there = join(one, other)
+    for near, far in ((one, other), (other, one)):
+        wait_for_overlay(near, far, "fastdp")
+        wait_for_path(near, far, lambda mtu: mtu == 1400, "it carries 1400")
+        wait_until(lambda near=near, far=far: next_hop(near, far).mtu == 1350, "the kernel knows", PATIENCE)
+        assert HopFlag.KERNEL_ANSWERS not in next_hop(near, far).flags
+    assert here.ping(there, size=1322, dont_fragment=True).ok
+    refused = here.ping(there, size=1323, dont_fragment=True)
+    assert (refused.received, refused.error) == (0, "Message too long"), "the sender is told"
+    both_ways(here, there, 5_000_000)
+    assert here.ping(there, size=4000).ok
+    check_logs(lab)
+
+
+def test_jumbo_frames(lab: Lab) -> None:
+    wide = lab.switch(mtu=9000)
+    one, other = (lab.host(name, on=[wide]) for name in ("one", "other"))
+    here, there = join(one, other)
+    wait_for_path(one, other, lambda mtu: mtu == 9000, "it carries 9000")
+    wait_for_overlay(one, other, "fastdp")
+    wait_until(lambda: next_hop(one, other).mtu == 8950, "the kernel knows", PATIENCE)
+    assert here.ping(there, size=8922, dont_fragment=True).ok
+    both_ways(here, there, 20_000_000)
+    assert not drops(one)["no_tunnel"]
+    check_logs(lab)
