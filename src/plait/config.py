@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 
+from plait.dns.settings import Settings as DnsSettings
 from plait.errors import ConfigError, UsageError
 from plait.mesh.addresses import parse_target
 from plait.mesh.name import UNKNOWN_PEER, PeerName
@@ -61,6 +62,8 @@ class Config:
     status_addr: str = DEFAULT_STATUS_ADDR
     metrics_addr: str = ""
     docker_api: str = DEFAULT_DOCKER_API
+    dns: DnsSettings | None = field(default_factory=DnsSettings)
+    """None: no names."""
     resume: bool = False
     peers: tuple[str, ...] = ()
     state_dir: Path = DEFAULT_STATE_DIR

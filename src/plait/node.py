@@ -15,6 +15,8 @@ from plait.api.server import serve
 from plait.attach.interface import Bridge
 from plait.attach.service import Attacher
 from plait.config import Config
+from plait.dns.codec import CHANNEL as NAMES_CHANNEL
+from plait.dns.resolver import Resolver
 from plait.docker.client import DockerClient
 from plait.errors import PlaitError, StateError
 from plait.host import udp, underlay
@@ -22,6 +24,7 @@ from plait.mesh import events
 from plait.mesh.addresses import join_address
 from plait.mesh.events import ConnectionId
 from plait.mesh.features import LocalFeatures
+from plait.mesh.gossip import GossipData
 from plait.mesh.maker import ConnectionMaker
 from plait.mesh.records import PeerSummary
 from plait.mesh.router import Router
@@ -112,6 +115,11 @@ class Node:
         self._bridge = BridgeKeeper(bridge)
         docker = DockerClient(config.docker_api) if config.docker_api else None
         self._attacher = Attacher(store, Bridge(config.bridge, host.mtu), docker, self._troubles.warn)
+        self.names: Resolver | None = None
+        if config.dns is not None:
+            self.names = Resolver(self.name, self._router.peers, config.dns, self._tell_names, self._troubles.warn)
+            self._router.register(NAMES_CHANNEL, self.names.service)
+        self._attached_addresses: set[str] = set()
         self._tracer = Tracer(self._router, self._overlays, self._pump, self._attacher, config.bridge, config.port)
 
     async def run(self) -> None:
@@ -120,6 +128,8 @@ class Node:
         api = await serve(self, self._config)
         try:
             # What can be refused comes before what is left behind.
+            if self.names is not None:
+                await self.names.start()
             await asyncio.to_thread(_prepare_loop, self._config.sleeve_loop)
             for repair in await asyncio.to_thread(self._bridge.ensure):
                 _log.info("%s", repair)
@@ -133,6 +143,8 @@ class Node:
                     task.cancel()
         finally:
             sdnotify.notify("STOPPING=1")
+            if self.names is not None:
+                await self.names.close()
             await api.close()
             await self._pump.close()
 
@@ -146,6 +158,7 @@ class Node:
             ("reconcile", self._keep_reconciled()),
             ("names", self._keep_resolved()),
             ("watchdog", self._feed_watchdog()),
+            *([("old names", self.names.service.keep_expiring())] if self.names is not None else []),
         ]
 
     def _watch_kernel(self) -> None:
@@ -215,6 +228,8 @@ class Node:
             case events.PeerForgotten(peer):
                 _log.info("peer %s(%s) left the mesh", peer.name, peer.summary.nickname)
                 self._announcements.forget(peer.name)
+                if self.names is not None:
+                    self.names.service.peer_gone(peer.name)
             case events.Notice(text, is_warning):
                 if is_warning:
                     self._troubles.warn(text)
@@ -241,6 +256,18 @@ class Node:
         if news is not None:
             self._router.broadcast(MACS_CHANNEL, news)
             self._transport.flush()
+
+    def _tell_names(self, news: GossipData) -> None:
+        """Broadcast; also from within a message of a peer, so that nothing is sent before that is dealt with."""
+        self._router.broadcast(NAMES_CHANNEL, news)
+        asyncio.get_running_loop().call_soon(self._transport.flush)
+
+    def _release_names(self) -> None:
+        """Delete names of containers for addresses that they have no longer."""
+        held = {cidr.partition("/")[0] for attachment in self._store.attachments for cidr in attachment.cidrs}
+        if self.names is not None:
+            self.names.release(self._attached_addresses - held)
+        self._attached_addresses = held
 
     def _on_announcement(self) -> None:
         self._overlays.announced(self._announcements.owners())
@@ -272,6 +299,7 @@ class Node:
                 problems=self._troubles.current(),
                 attached=self._attacher.count,
                 exposed=self._attacher.exposed,
+                names=self.names,
                 is_ready=self._is_ready,
                 clock_offset=self._clock_offset,
                 kernel=kernel,
@@ -298,6 +326,7 @@ class Node:
         try:
             return await self._keeping(self._attacher.attach(container, cidrs, multicast_route))
         finally:
+            self._release_names()
             self._overlays.ask_kernel()
 
     async def detach(self, container: str, cidrs: list[str]) -> list[str]:
@@ -305,6 +334,7 @@ class Node:
         try:
             return await self._keeping(self._attacher.detach(container, cidrs))
         finally:
+            self._release_names()
             self._overlays.ask_kernel()
 
     async def expose(self, cidrs: list[str], masquerade: bool) -> list[str]:
@@ -346,6 +376,7 @@ class Node:
                 self._troubles.report("bridge", str(error), "put it right, or 'plait stop' and 'plait launch'")
                 continue
             finally:
+                self._release_names()
                 self._targets.save_again()
                 self._look_for_pending()
             self._troubles.clear("bridge")

@@ -3,8 +3,11 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from msgspec import UNSET
+
 from plait import __version__
 from plait.api import model
+from plait.api.model import Names
 from plait.config import Config
 from plait.datapath_report import build_datapath, diagnostics, learned_macs, nickname
 from plait.mesh.links import Link
@@ -43,6 +46,8 @@ class Sources:
     exposed: list[str]
     is_ready: bool
     clock_offset: float
+    names: Names | None = None
+    """None without names."""
     kernel: KernelView | None = None
     """None if the kernel carries no frames; `kernel_lack` says why, if that is not meant so."""
     kernel_lack: str | None = None
@@ -55,6 +60,7 @@ def build_report(sources: Sources) -> model.Report:
         version=__version__,
         version_check=model.VersionCheck(),
         router=_router(sources),
+        dns=sources.names.report() if sources.names is not None else UNSET,
         plait=_plait(sources),
     )
 

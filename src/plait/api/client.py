@@ -84,6 +84,10 @@ class Client:
         """GET a text; raises PlaitError with the body if the answer is not a good one."""
         return _good(self.request("GET", path)).body
 
+    def act(self, method: str, path: str) -> None:
+        """Send a request whose answer has no body; raises PlaitError with the body of one that is not good."""
+        _good(self.request(method, path))
+
     def report_text(self) -> str:
         """GET the report as JSON, as the node wrote it."""
         return _good(self.request("GET", "/report", headers={"Accept": "application/json"})).body

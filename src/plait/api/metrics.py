@@ -37,6 +37,9 @@ class _ReportCollector(Collector):
             "weave_connection_terminations", "Connections with peers that have ended.", value=router.termination_count
         )
         yield GaugeMetricFamily("plait_problems", "Things that are wrong now, see status.", value=len(plait.problems))
+        if dns := self._report.dns:
+            ours = [entry for entry in dns.entries or [] if entry.origin == router.name and not entry.tombstone]
+            yield GaugeMetricFamily("weave_dns_entries", "Names that this node gave.", value=len(ours))
         yield GaugeMetricFamily("plait_attached_containers", "Containers on the network here.", value=plait.attached)
 
 

@@ -226,6 +226,27 @@ class PlaitReport(_Wire, frozen=True):
     datapath: Datapath = Datapath()
 
 
+class DnsEntry(_Wire, frozen=True):
+    """Says that a container has a name and an address; `tombstone` is 0, or when it was deleted (Unix seconds)."""
+
+    hostname: str
+    origin: str
+    container_id: str = msgspec.field(name="ContainerID")
+    address: str
+    version: int
+    tombstone: int
+
+
+class Dns(_Wire, frozen=True):
+    """The names of the mesh. `address` is where this node answers, empty if it does not; `ttl` in seconds."""
+
+    domain: str
+    upstream: list[str]
+    address: str
+    ttl: int = msgspec.field(name="TTL")
+    entries: list[DnsEntry] | None
+
+
 class Report(_Wire, frozen=True):
     """`GET /report`."""
 
@@ -233,6 +254,8 @@ class Report(_Wire, frozen=True):
     version: str
     version_check: VersionCheck
     router: Router
+    dns: Dns | msgspec.UnsetType = msgspec.field(name="DNS", default=msgspec.UNSET)
+    """Absent without names."""
     plait: PlaitReport
 
 
@@ -293,8 +316,39 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
     drops: dict[str, int]
 
 
+class Names(Protocol):
+    """The names of the mesh as the API sees them. Addresses are IPv4, as numbers."""
+
+    @property
+    def domain(self) -> str:
+        """The domain, with its trailing dot."""
+
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """Where questions are answered; None if they are not."""
+
+    def add(self, container_id: str, address: int, hostname: str) -> bool:
+        """Name an address of a container; False for a name outside of the domain. Raises BadName."""
+
+    def remove(self, container_id: str | None, address: int | None, hostname: str | None) -> int:
+        """Delete this node's names that match all that is given; the answer is how many."""
+
+    def lookup(self, hostname: str) -> list[int]:
+        """Give the addresses of a name in any spelling."""
+
+    def reverse(self, address: int) -> str | None:
+        """Give a name of an address."""
+
+    def report(self) -> Dns:
+        """Everything."""
+
+
 class NodeService(Protocol):
     """A running node as the API sees it. Every method may raise PlaitError."""
+
+    @property
+    def names(self) -> Names | None:
+        """The names; None if they are off."""
 
     async def report(self) -> Report:
         """Everything."""

@@ -5,30 +5,27 @@ A failure under /plait/ is `{"error": sentence, "exit_code": number}`, elsewhere
 
 import asyncio
 import logging
-import urllib.parse
 from collections.abc import Awaitable, Callable
 from ipaddress import ip_interface
-from typing import Any, TypeVar
 
 import msgspec
 from aiohttp import web
 
 from plait.api import metrics, remarks, status
 from plait.api.client import DETAIL_HEADER, EXIT_CODE_HEADER
+from plait.api.form import form_of, json_answer, json_body, text_error
 from plait.api.model import NodeService, Report
+from plait.api.names import NameRoutes
 from plait.api.template import Template, TemplateError, execute, parse
 from plait.errors import NotFound, PlaitError
 
 _log = logging.getLogger(__name__)
-_Body = TypeVar("_Body")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-_NOSNIFF = {"X-Content-Type-Options": "nosniff"}
-_FORM = "application/x-www-form-urlencoded"
 # What Go's strconv.ParseBool takes.
 _TRUE, _FALSE = ("1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE", "false", "False")
 # Weave's pages of services that are off: they fail rather than being absent.
-_OFF_PAGES = ("dns", "ipam")
+_OFF_PAGES = ("ipam",)
 # Which the CLI concludes from the status alone.
 _WEAVES_EXIT_CODES = (PlaitError.exit_code, NotFound.exit_code)
 _EXECUTION_FAILED = "error during template execution"
@@ -116,6 +113,7 @@ class Routes:
             web.post("/plait/interfaces", self._interfaces),
             web.post("/plait/trace", self._trace),
             web.post("/plait/stop", self._stop),
+            *NameRoutes(self._service).routes(),
         ]
 
     # Weave's routes
@@ -126,10 +124,13 @@ class Routes:
     async def _status_sub(self, request: web.Request) -> web.Response:
         sub = request.match_info["sub"]
         if sub in _OFF_PAGES:
-            return _text_error(500, _EXECUTION_FAILED)
+            return text_error(500, _EXECUTION_FAILED)
         if sub not in status.SUBS:
             raise web.HTTPNotFound
-        return _page(await self._service.report(), status.SUBS[sub])
+        report = await self._service.report()
+        if sub == "dns" and not report.dns:
+            return text_error(500, _EXECUTION_FAILED)
+        return _page(report, status.SUBS[sub])
 
     async def _report(self, request: web.Request) -> web.Response:
         """JSON if exactly that is accepted, else Weave's templates: one `format` parameter."""
@@ -138,11 +139,11 @@ class Routes:
             return web.Response(body=body, content_type="application/json")
         formats = request.query.getall("format", [])
         if len(formats) != 1:
-            return _text_error(400, "error: must supply one format parameter")
+            return text_error(400, "error: must supply one format parameter")
         try:
             template = parse(formats[0])
         except TemplateError as error:
-            return _text_error(400, str(error))
+            return text_error(400, str(error))
         # In a thread, as a template can keep a processor busy for a while; the report is plain data.
         return await asyncio.to_thread(_executed, template, await self._service.report())
 
@@ -151,26 +152,26 @@ class Routes:
         return web.Response(body=body, headers={"Content-Type": metrics.CONTENT_TYPE})
 
     async def _connect(self, request: web.Request) -> web.Response:
-        form = await _form(request)
+        form = await form_of(request)
         refused = await self._service.connect(form.get("peer", []), _is_true(form.get("replace", [])))
-        return _text_error(400, "\n".join(refused)) if refused else web.Response()
+        return text_error(400, "\n".join(refused)) if refused else web.Response()
 
     async def _forget(self, request: web.Request) -> web.Response:
-        form = await _form(request)
+        form = await form_of(request)
         await self._service.forget(form.get("peer", []))
         return web.Response()
 
     async def _weave_expose(self, request: web.Request) -> web.Response:
         cidr = f"{request.match_info['ip']}/{request.match_info['length']}"
         if not _is_cidr(cidr):
-            return _text_error(400, f"unable to parse ip addr: invalid CIDR address: {cidr}")
-        skip_nat = (await _form(request)).get("skipNAT", [""])[0]
+            return text_error(400, f"unable to parse ip addr: invalid CIDR address: {cidr}")
+        skip_nat = (await form_of(request)).get("skipNAT", [""])[0]
         if skip_nat and skip_nat not in _TRUE + _FALSE:
-            return _text_error(400, f"unable to parse skipNAT option: {skip_nat!r} is neither true nor false")
+            return text_error(400, f"unable to parse skipNAT option: {skip_nat!r} is neither true nor false")
         try:
             await self._service.expose([cidr], masquerade=skip_nat not in _TRUE)
         except PlaitError as error:
-            return _text_error(500, f"unable to expose: {error}")
+            return text_error(500, f"unable to expose: {error}")
         return web.Response(status=204)
 
     async def _leave(self, request: web.Request) -> web.Response:
@@ -184,34 +185,34 @@ class Routes:
     # plait's own
 
     async def _attach(self, request: web.Request) -> web.Response:
-        body = await _json_body(request, AttachBody)
+        body = await json_body(request, AttachBody)
         addresses = await self._service.attach(body.container, body.cidrs, body.multicast_route)
-        return _json({"addresses": addresses})
+        return json_answer({"addresses": addresses})
 
     async def _detach(self, request: web.Request) -> web.Response:
-        body = await _json_body(request, DetachBody)
-        return _json({"addresses": await self._service.detach(body.container, body.cidrs)})
+        body = await json_body(request, DetachBody)
+        return json_answer({"addresses": await self._service.detach(body.container, body.cidrs)})
 
     async def _expose(self, request: web.Request) -> web.Response:
-        body = await _json_body(request, ExposeBody)
-        return _json({"addresses": await self._service.expose(body.cidrs, body.masquerade)})
+        body = await json_body(request, ExposeBody)
+        return json_answer({"addresses": await self._service.expose(body.cidrs, body.masquerade)})
 
     async def _hide(self, request: web.Request) -> web.Response:
-        body = await _json_body(request, HideBody)
-        return _json({"addresses": await self._service.hide(body.cidrs)})
+        body = await json_body(request, HideBody)
+        return json_answer({"addresses": await self._service.hide(body.cidrs)})
 
     async def _interfaces(self, request: web.Request) -> web.Response:
-        body = await _json_body(request, IdentsBody)
-        return _json({"interfaces": msgspec.to_builtins(await self._service.interfaces(body.idents))})
+        body = await json_body(request, IdentsBody)
+        return json_answer({"interfaces": msgspec.to_builtins(await self._service.interfaces(body.idents))})
 
     async def _trace(self, request: web.Request) -> web.Response:
-        body = await _json_body(request, TraceBody)
-        return _json(msgspec.to_builtins(await self._service.trace(body.source, body.destination)))
+        body = await json_body(request, TraceBody)
+        return json_answer(msgspec.to_builtins(await self._service.trace(body.source, body.destination)))
 
     async def _stop(self, request: web.Request) -> web.Response:
-        body = await _json_body(request, StopBody)
+        body = await json_body(request, StopBody)
         await self._service.stop(body.reset)
-        return _json({})
+        return json_answer({})
 
 
 @web.middleware
@@ -258,25 +259,9 @@ def _executed(template: Template, report: Report) -> web.Response:
     output, failure = execute(template, msgspec.to_builtins(report))
     if failure is None:
         return web.Response(text=output)
-    response = web.Response(text=f"{output}{_EXECUTION_FAILED}\n") if output else _text_error(500, _EXECUTION_FAILED)
+    response = web.Response(text=f"{output}{_EXECUTION_FAILED}\n") if output else text_error(500, _EXECUTION_FAILED)
     response.headers[DETAIL_HEADER] = " ".join(failure.split())
     return response
-
-
-async def _form(request: web.Request) -> dict[str, list[str]]:
-    """Parameters of the query and, if there is one, of the form body."""
-    values: dict[str, list[str]] = {}
-    form = (await request.read()).decode(errors="replace") if request.content_type == _FORM else ""
-    for key, value in (*urllib.parse.parse_qsl(form, keep_blank_values=True), *request.query.items()):
-        values.setdefault(key, []).append(value)
-    return values
-
-
-async def _json_body(request: web.Request, shape: type[_Body]) -> _Body:
-    try:
-        return msgspec.json.decode(await request.read() or b"{}", type=shape)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise PlaitError(f"the body of {request.path} is not understood: {error}") from error
 
 
 def _is_cidr(text: str) -> bool:
@@ -292,18 +277,10 @@ def _is_true(values: list[str]) -> bool:
     return bool(values) and values[0] in _TRUE
 
 
-def _json(value: dict[str, Any], code: int = 200) -> web.Response:
-    return web.Response(body=msgspec.json.encode(value), content_type="application/json", status=code)
-
-
 def _failure(request: web.Request, error: PlaitError, code: int) -> web.Response:
     if request.path.startswith("/plait/"):
-        return _json({"error": str(error), "exit_code": error.exit_code}, code)
-    response = _text_error(code, str(error))
+        return json_answer({"error": str(error), "exit_code": error.exit_code}, code)
+    response = text_error(code, str(error))
     if error.exit_code not in _WEAVES_EXIT_CODES:
         response.headers[EXIT_CODE_HEADER] = str(error.exit_code)
     return response
-
-
-def _text_error(code: int, text: str) -> web.Response:
-    return web.Response(status=code, text=text.rstrip("\n") + "\n", headers=_NOSNIFF)

@@ -16,6 +16,7 @@ from plait.api.model import (
     DatapathMap,
     DatapathNeighbour,
     DatapathProgram,
+    Dns,
     Peer,
     Report,
 )
@@ -35,6 +36,7 @@ def summary(report: Report) -> str:
         [("Version", f"{report.version} (version check update disabled)")],
         _router(report),
     ]
+    blocks += [_dns(report.dns)] if report.dns else []
     blocks += [block] if (block := _problems(report)) else []
     return "\n".join(_lines(f"{label:>{_LABEL_WIDTH}}: {value}" for label, value in block) for block in blocks)
 
@@ -73,11 +75,24 @@ def datapath(report: Report) -> str:
     return "\n".join(_lines(block) for block in blocks)
 
 
+def dns(report: Report) -> str:
+    """Give each living name: without the domain, its address, the container, and the peer that it is of."""
+    if not report.dns:
+        return ""
+    suffix = f".{report.dns.domain}"
+    return _lines(
+        f"{entry.hostname.removesuffix(suffix):<12} {entry.address:<15} {entry.container_id[:12]:>12} {entry.origin}"
+        for entry in report.dns.entries or []
+        if not entry.tombstone
+    )
+
+
 SUBS: dict[str, Callable[[Report], str]] = {
     "targets": targets,
     "connections": connections,
     "peers": peers,
     "datapath": datapath,
+    "dns": dns,
 }
 """What may follow `status`."""
 
@@ -143,6 +158,17 @@ def _router(report: Report) -> list[tuple[str, str]]:
         ("Connections", _connection_counts(router.connections or [])),
         ("Peers", _peer_counts(router.peers)),
         ("TrustedSubnets", ", ".join(router.trusted_subnets) or "none"),
+    ]
+
+
+def _dns(dns: Dns) -> list[tuple[str, str]]:
+    return [
+        ("Service", "dns"),
+        ("Domain", dns.domain),
+        ("Upstream", ", ".join(dns.upstream) or "none"),
+        ("TTL", str(dns.ttl)),
+        ("Entries", str(sum(not entry.tombstone for entry in dns.entries or []))),
+        *([] if dns.address else [("Address", "none; --dns-listen-address gives one")]),
     ]
 
 

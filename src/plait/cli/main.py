@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import click
 
 from plait.api.client import NotRunning
-from plait.cli import lifecycle, peering, plumbing, show, trace
+from plait.cli import lifecycle, names, peering, plumbing, show, trace
 from plait.errors import PlaitError
 
 # What a shell says of a program that ended by Ctrl-C: 128 + SIGINT.
@@ -22,15 +22,11 @@ REMOVED = {"run", "start", "restart"} | {
 NOT_YET = {
     "prime": "automatic addresses",
     "rmpeer": "automatic addresses",
-    "dns-add": "DNS",
-    "dns-remove": "DNS",
-    "dns-lookup": "DNS",
-    "dns-args": "DNS",
     "env": "the Docker API proxy",
     "config": "the Docker API proxy",
     "setup": "the CNI plugin",
     "setup-cni": "the CNI plugin",
-    "docker-bridge-ip": "DNS",
+    "docker-bridge-ip": "the Docker API proxy",
     "bridge-type": "the fast datapath",
     "attach-bridge": "joining of other bridges",
 }
@@ -80,7 +76,7 @@ def cli() -> None:
     """One network for the containers of many hosts."""
 
 
-for _verb in (*lifecycle.VERBS, *peering.VERBS, *plumbing.VERBS, *show.VERBS, *trace.VERBS):
+for _verb in (*lifecycle.VERBS, *peering.VERBS, *plumbing.VERBS, *names.VERBS, *show.VERBS, *trace.VERBS):
     cli.add_command(_verb)
 
 

@@ -12,6 +12,7 @@ from plait.paths import DEFAULT_RUN_DIR, DEFAULT_STATE_DIR
 
 if TYPE_CHECKING:
     from plait.config import Config
+    from plait.dns.settings import Settings as DnsSettings
     from plait.mesh.name import PeerName
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -77,6 +78,12 @@ _NODE_OPTIONS = (
     click.option("--status-addr", envvar="WEAVE_STATUS_ADDR", help="Read-only API (127.0.0.1:6782); empty: off."),
     click.option("--metrics-addr", envvar="WEAVE_METRICS_ADDR", help="Metrics only. Default: off."),
     click.option("--docker-api", envvar="DOCKER_HOST", help="Docker (unix:///var/run/docker.sock); empty: off."),
+    click.option("--no-dns", is_flag=True, help="Keep and answer no names."),
+    click.option("--dns-domain", help="Domain of the mesh's names (weave.local)."),
+    click.option("--dns-listen-address", help="Where names are answered, IP:PORT. Default: port 53 of docker0."),
+    click.option("--dns-ttl", type=int, help="How long an answer may be kept, seconds (1)."),
+    click.option("--dns-fallback-timeout", help="How long a server for other names may take (5s)."),
+    click.option("--resolv-conf", help="File with the servers for other names (/etc/resolv.conf); empty: none."),
     click.option("--resume", is_flag=True, help="Use the kept peers; no peers may be given."),
     click.option("--log-level", help="debug, info, warning or error (info)."),
 )
@@ -101,6 +108,7 @@ def make_config(options: dict[str, Any]) -> "Config":
         values["overlays"] = tuple(word.strip() for word in options["overlays"].split(","))
     if options["no_fastdp"]:
         values["overlays"] = tuple(each for each in values.get("overlays", OVERLAYS) if each != FASTDP)
+    values["dns"] = _dns_settings(options)
     return Config(
         name=_peer_name(options["name"]),
         password=read_password(options),
@@ -111,6 +119,26 @@ def make_config(options: dict[str, Any]) -> "Config":
         run_dir=options["run_dir"].absolute(),
         **values,
     )
+
+
+def _dns_settings(options: dict[str, Any]) -> "DnsSettings | None":
+    """Names as the options say; None without. Raises ConfigError."""
+    from plait.dns.settings import Settings, parse_duration, parse_listen
+
+    if options["no_dns"]:
+        return None
+    values: dict[str, Any] = {}
+    if options["dns_domain"] is not None:
+        values["domain"] = options["dns_domain"]
+    if options["dns_listen_address"] is not None:
+        values["listen"] = parse_listen(options["dns_listen_address"])
+    if options["dns_ttl"] is not None:
+        values["ttl"] = options["dns_ttl"]
+    if options["dns_fallback_timeout"] is not None:
+        values["fallback_timeout"] = parse_duration(options["dns_fallback_timeout"])
+    if options["resolv_conf"] is not None:
+        values["resolv_conf"] = Path(options["resolv_conf"]) if options["resolv_conf"] else None
+    return Settings(**values)
 
 
 def read_password(options: dict[str, Any]) -> bytes | None:

@@ -13,10 +13,10 @@ from plait.cli.options import json_option, run_dir_option
 from plait.cli.verb import Verb
 from plait.errors import NodeUnreachable, PlaitError, UsageError
 
-_SUBS = ("targets", "connections", "peers", "datapath")
+_SUBS = ("targets", "connections", "peers", "datapath", "dns")
 # The program's own version is worth more than a long wait for the node's, seconds.
 _VERSION_PATIENCE = 3.0
-_NOT_HERE = {"dns": "DNS", "ipam": "automatic addresses"}
+_NOT_HERE = {"ipam": "automatic addresses"}
 
 
 @click.command(cls=Verb, short_help="Show the node, its connections and what is wrong.")
@@ -24,7 +24,7 @@ _NOT_HERE = {"dns": "DNS", "ipam": "automatic addresses"}
 @json_option
 @run_dir_option
 def status(sub: str | None, as_json: bool, run_dir: Path) -> None:
-    """Show the node; SUB is targets, connections, peers or datapath."""
+    """Show the node; SUB is targets, connections, peers, datapath or dns."""
     if sub in _NOT_HERE:
         raise PlaitError(f"'status {sub}' needs {_NOT_HERE[sub]}, which this version of plait does not have")
     if sub is not None and sub not in _SUBS:
@@ -49,6 +49,8 @@ def _part(report: dict[str, Any], sub: str | None) -> Any:
         return {"Connections": report["Router"]["Connections"], "Details": report["Plait"]["Connections"]}
     if sub == "datapath":
         return report["Plait"]["Datapath"]
+    if sub == "dns":
+        return report.get("DNS")
     return report if sub is None else report["Router"][parts[sub]]
 
 

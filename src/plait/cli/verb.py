@@ -12,7 +12,6 @@ from plait.errors import ConfigError
 # Weave's flags for what plait does not have (yet), by what they are about: refused by name rather than as typos.
 _NOT_YET = {
     "automatic addresses": "ipalloc-range iprange ipalloc-init ipalloc-default-subnet no-default-ipalloc no-masq-local",
-    "DNS": "no-dns dns-domain dns-listen-address dns-ttl dns-fallback-timeout resolv-conf without-dns",
     "a datapath device of Weave's": "no-bridged-fastdp datapath",
     "the Docker API proxy": "proxy tls tlsverify tlscacert tlscert tlskey no-detect-tls rewrite-inspect"
     " no-rewrite-hosts hostname-from-label hostname-match hostname-replacement no-multicast-route",
@@ -23,7 +22,7 @@ _NOT_YET = {
 }
 NOT_YET = {f"--{flag}": what for what, flags in _NOT_YET.items() for flag in flags.split()}
 # Weave's switches that turn off what plait does not have: what they ask for is so.
-ALREADY_OFF = frozenset(f"--{flag}" for flag in ("no-dns", "without-dns", "no-bridged-fastdp", "no-default-ipalloc"))
+ALREADY_OFF = frozenset(f"--{flag}" for flag in ("no-bridged-fastdp", "no-default-ipalloc"))
 _OFF_IF_FALSE = frozenset(("--proxy", "--plugin", "--plugin-v2", "--awsvpc", "--expect-npc"))
 _OFF_IF_EMPTY = frozenset(("--ipalloc-range", "--iprange"))
 # What Go's strconv.ParseBool takes.

@@ -61,11 +61,14 @@ class NameService:
     # What the verbs and the containers do
 
     def add(self, container_id: str, address: int, hostname: str) -> bool:
-        """Give a container a name for an address (a number); False if the name is outside of the domain."""
+        """Give a container a name for an address (a number); False if the name is outside of the domain.
+
+        Raises BadName.
+        """
         hostname = names.absolute(hostname)
         if not names.is_in(hostname, self.domain):
             return False
-        self._tell([self.database.add(hostname, container_id, address)])
+        self._tell([self.database.add(names.checked(hostname), container_id, address)])
         return True
 
     def remove(self, container_id: str | None = None, address: int | None = None, hostname: str | None = None) -> int:

@@ -41,6 +41,7 @@ class MemoryNode:
         self.multicast_route: bool | None = None
         self.stopped: list[bool] = []
         self.defect: Exception | None = None
+        self.names: model.Names | None = None
 
     @property
     def targets(self) -> list[str]:
