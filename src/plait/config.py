@@ -9,6 +9,8 @@ from pathlib import Path
 
 from plait.dns.settings import Settings as DnsSettings
 from plait.errors import ConfigError, UsageError
+from plait.ipam.address import Cidr, InvalidAddress
+from plait.ipam.initial import Initial
 from plait.mesh.addresses import parse_target
 from plait.mesh.name import UNKNOWN_PEER, PeerName
 from plait.overlay.switch import OVERLAYS
@@ -20,6 +22,7 @@ DEFAULT_HTTP_ADDR = "127.0.0.1:6784"
 DEFAULT_STATUS_ADDR = "127.0.0.1:6782"
 DEFAULT_BRIDGE = "weave"
 DEFAULT_DOCKER_API = "unix:///var/run/docker.sock"
+DEFAULT_RANGE = Cidr.parse("10.32.0.0/12")
 SLEEVE_LOOPS = ("auto", "python", "compiled")
 FASTDP_ENCAPSULATIONS = ("direct", "device")
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -64,6 +67,11 @@ class Config:
     docker_api: str = DEFAULT_DOCKER_API
     dns: DnsSettings | None = field(default_factory=DnsSettings)
     """None: no names."""
+    ipalloc_range: Cidr | None = DEFAULT_RANGE
+    """None: addresses are not allocated."""
+    ipalloc_init: Initial = field(default_factory=Initial)
+    ipalloc_default_subnet: Cidr | None = None
+    """Where addresses come from if no subnet is named; None: the range."""
     resume: bool = False
     peers: tuple[str, ...] = ()
     state_dir: Path = DEFAULT_STATE_DIR
@@ -119,7 +127,22 @@ class Config:
         yield not self.host or _is_ipv4(self.host), f"--host {self.host!r} is no IPv4 address of this machine"
         yield self.password != b"", "the password is empty: give one, or none at all"
         yield not (self.resume and self.peers), "--resume uses the kept peers, so no peers can be given beside it"
+        yield from self._allocation_checks()
         yield from self._listener_checks()
+
+    def _allocation_checks(self) -> Iterator[tuple[bool, str]]:
+        whole, subnet = self.ipalloc_range, self.ipalloc_default_subnet
+        missing = "specified without --ipalloc-range."
+        yield whole is not None or self.ipalloc_init == Initial(), f"--ipalloc-init {missing}"
+        yield whole is not None or subnet is None, f"--ipalloc-default-subnet {missing}"
+        yield (
+            whole is None or whole.range.size > 0,
+            f"--ipalloc-range {whole} ends with the last of all addresses: choose another, such as {DEFAULT_RANGE}",
+        )
+        yield (
+            whole is None or subnet is None or subnet.range.overlaps(whole.range),
+            f"IP address allocation default subnet {subnet} does not overlap with allocation range {whole}",
+        )
 
     def _listener_checks(self) -> Iterator[tuple[bool, str]]:
         yield (
@@ -159,6 +182,14 @@ def parse_subnets(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
         except ValueError as error:
             raise ConfigError(f"--trusted-subnets: {word!r} is not a subnet like 10.0.0.0/8 ({error})") from error
     return tuple(subnets)
+
+
+def parse_range(flag: str, text: str) -> Cidr | None:
+    """Read a subnet, "" for none; raises ConfigError."""
+    try:
+        return Cidr.parse_subnet(text) if text else None
+    except InvalidAddress as error:
+        raise ConfigError(f"{flag}: {error}") from error
 
 
 def split_listen_address(text: str) -> tuple[str, int]:

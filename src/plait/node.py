@@ -13,6 +13,8 @@ from plait import logs, sdnotify
 from plait.api import model
 from plait.api.server import serve
 from plait.attach.interface import Bridge
+from plait.attach.inventory import EXPOSED
+from plait.attach.runtime import RuntimeUnavailable
 from plait.attach.service import Attacher
 from plait.config import Config
 from plait.dns.codec import CHANNEL as NAMES_CHANNEL
@@ -20,6 +22,15 @@ from plait.dns.resolver import Resolver
 from plait.docker.client import DockerClient
 from plait.errors import PlaitError, StateError
 from plait.host import udp, underlay
+from plait.ipam.address import Cidr
+from plait.ipam.attaching import Attaching
+from plait.ipam.mesh_view import MeshView
+from plait.ipam.paxos import Voter
+from plait.ipam.requests import Claim
+from plait.ipam.service import CHANNEL as ADDRESSES_CHANNEL
+from plait.ipam.service import AddressService
+from plait.ipam.settings import Settings
+from plait.ipam_report import waiting
 from plait.mesh import events
 from plait.mesh.addresses import join_address
 from plait.mesh.events import ConnectionId
@@ -57,6 +68,9 @@ RECONCILE_INTERVAL = 5.0
 # A connection on which no frames pass after so long, seconds, is a problem: heartbeats go out every half second.
 PENDING_PATIENCE = 5.0
 
+
+# How long a node that leaves lets the news of who owns its addresses go out, seconds: as Weave's reset does.
+HANDOVER_SECONDS = 0.5
 
 # A pump that leaves so many questions in a row unanswered, each for 2 s, moves no frames.
 PUMP_CHANCES = 2
@@ -120,7 +134,34 @@ class Node:
             self.names = Resolver(self.name, self._router.peers, config.dns, self._tell_names, self._troubles.warn)
             self._router.register(NAMES_CHANNEL, self.names.service)
         self._attached_addresses: set[str] = set()
+        self.addresses = self._new_addresses(store)
+        self._attaching = Attaching(self._attacher, self.addresses)
         self._tracer = Tracer(self._router, self._overlays, self._pump, self._attacher, config.bridge, config.port)
+
+    def _new_addresses(self, store: Store) -> AddressService | None:
+        config, ourself = self._config, self._router.peers.ourself.summary
+        if config.ipalloc_range is None:
+            return None
+        settings = Settings(
+            Voter(self.name, ourself.uid),
+            config.nickname,
+            config.ipalloc_range,
+            config.ipalloc_init.seed,
+            config.ipalloc_init.is_observer,
+        )
+        view = MeshView(
+            self._router, config.ipalloc_init, lambda: self._targets.unresolved_count, self._transport.flush
+        )
+        addresses = AddressService(
+            settings,
+            config.ipalloc_default_subnet or config.ipalloc_range,
+            view,
+            store,
+            self._troubles.warn,
+            lambda error: self._troubles.report("state", str(error)),
+        )
+        self._router.register(ADDRESSES_CHANNEL, addresses)
+        return addresses
 
     async def run(self) -> None:
         """Serve until `stop`; raises PlaitError if the node cannot start, or a task's error if one dies."""
@@ -150,6 +191,7 @@ class Node:
 
     def _tasks(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
         return [
+            *([("addresses", self.addresses.run())] if self.addresses is not None else []),
             ("mesh", self._transport.run()),
             ("pump", self._pump.run()),
             ("overlay timers", self._overlays.run_timers()),
@@ -175,6 +217,8 @@ class Node:
         """Wait for the pump, call the peers, say that we are ready."""
         if self._store.damage is not None:
             self._troubles.report("store", str(self._store.damage))
+        if self._host.overlap is not None:
+            self._troubles.report("range", self._host.overlap, "choose another --ipalloc-range, on all peers")
         await self._pump.wait_ready()
         try:
             await self._keeping(self._attacher.reconcile())
@@ -182,6 +226,9 @@ class Node:
             pass  # it is among the troubles, and tried again
         await self._targets.restore(self._config.peers or self._store.targets)
         self._transport.flush()
+        if self.addresses is not None:
+            self.addresses.found(_in_use(self._store))
+            self.addresses.open()
         self._is_ready = True
         sdnotify.notify("READY=1", f"STATUS=node {self.name} of {len(self._targets.texts)} targets")
         _log.info("node %s(%s) is ready on port %d", self.name, self._config.nickname, self._config.port)
@@ -230,6 +277,8 @@ class Node:
                 self._announcements.forget(peer.name)
                 if self.names is not None:
                     self.names.service.peer_gone(peer.name)
+                if self.addresses is not None:
+                    self.addresses.peer_gone(peer.name)
             case events.Notice(text, is_warning):
                 if is_warning:
                     self._troubles.warn(text)
@@ -300,6 +349,7 @@ class Node:
                 attached=self._attacher.count,
                 exposed=self._attacher.exposed,
                 names=self.names,
+                addresses=self.addresses,
                 is_ready=self._is_ready,
                 clock_offset=self._clock_offset,
                 kernel=kernel,
@@ -324,7 +374,7 @@ class Node:
     async def attach(self, container: str, cidrs: list[str], multicast_route: bool) -> list[str]:
         """See NodeService."""
         try:
-            return await self._keeping(self._attacher.attach(container, cidrs, multicast_route))
+            return await self._keeping(self._attaching.attach(container, cidrs, multicast_route))
         finally:
             self._release_names()
             self._overlays.ask_kernel()
@@ -332,18 +382,22 @@ class Node:
     async def detach(self, container: str, cidrs: list[str]) -> list[str]:
         """See NodeService."""
         try:
-            return await self._keeping(self._attacher.detach(container, cidrs))
+            return await self._keeping(self._attaching.detach(container, cidrs))
         finally:
             self._release_names()
             self._overlays.ask_kernel()
 
     async def expose(self, cidrs: list[str], masquerade: bool) -> list[str]:
         """See NodeService."""
-        return await self._keeping(self._attacher.expose(cidrs, masquerade))
+        return await self._keeping(self._attaching.expose(cidrs, masquerade))
 
     async def hide(self, cidrs: list[str]) -> list[str]:
         """See NodeService."""
-        return await self._keeping(self._attacher.hide(cidrs))
+        return await self._keeping(self._attaching.hide(cidrs))
+
+    async def is_running(self, ident: str) -> bool:
+        """See NodeService."""
+        return await self._attacher.is_running(ident)
 
     async def interfaces(self, idents: list[str]) -> list[model.Interface]:
         """See NodeService."""
@@ -356,6 +410,9 @@ class Node:
     async def stop(self, reset: bool) -> None:
         """End the node; the caller of `run` cleans up after a reset."""
         self.is_reset = reset
+        if reset and self.addresses is not None:
+            self.addresses.leave()
+            await asyncio.sleep(HANDOVER_SECONDS)
         self.request_stop()
 
     def request_stop(self) -> None:
@@ -370,6 +427,7 @@ class Node:
             try:
                 repairs = [*await self._mend_tap(), *await asyncio.to_thread(self._bridge.ensure)]
                 await self._keeping(self._attacher.reconcile())
+                await self._look_after_addresses()
             except StateError:
                 continue
             except PlaitError as error:
@@ -382,6 +440,20 @@ class Node:
             self._troubles.clear("bridge")
             for repair in repairs:
                 self._troubles.warn(repair)
+
+    async def _look_after_addresses(self) -> None:
+        """Release what dead containers held, and say who waits."""
+        if self.addresses is None:
+            return
+        try:
+            self.addresses.census(await self._attacher.living(self.addresses.owned()))
+        except RuntimeUnavailable:
+            pass  # nobody is taken for dead because the engine does not answer
+        found = waiting(self.addresses)
+        if found is None:
+            self._troubles.clear("addresses")
+        else:
+            self._troubles.report("addresses", *found, varies=True)
 
     async def _mend_tap(self) -> list[str]:
         if await asyncio.to_thread(self._bridge.has_tap):
@@ -523,6 +595,20 @@ def _prepare_loop(wanted: str) -> None:
         _log.debug("%s", build())
     if wanted == "compiled":
         load_engine("compiled")
+
+
+def _in_use(store: Store) -> Iterator[Claim]:
+    """The addresses that an earlier node gave to containers and to the host."""
+    for attachment in store.attachments:
+        for cidr in filter(_is_ipv4, attachment.cidrs):
+            yield Claim(None, attachment.ident, Cidr.parse(cidr), is_container=True)
+    for exposure in store.exposures:
+        if _is_ipv4(exposure.cidr):
+            yield Claim(None, EXPOSED, Cidr.parse(exposure.cidr), is_container=False)
+
+
+def _is_ipv4(cidr: str) -> bool:
+    return ":" not in cidr
 
 
 def _now() -> float:

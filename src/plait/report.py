@@ -10,6 +10,8 @@ from plait.api import model
 from plait.api.model import Names
 from plait.config import Config
 from plait.datapath_report import build_datapath, diagnostics, learned_macs, nickname
+from plait.ipam.service import AddressService
+from plait.ipam_report import build_ipam
 from plait.mesh.links import Link
 from plait.mesh.maker import TargetStatus
 from plait.mesh.name import PeerName
@@ -46,6 +48,8 @@ class Sources:
     exposed: list[str]
     is_ready: bool
     clock_offset: float
+    addresses: AddressService | None = None
+    """None without an allocator."""
     names: Names | None = None
     """None without names."""
     kernel: KernelView | None = None
@@ -60,6 +64,7 @@ def build_report(sources: Sources) -> model.Report:
         version=__version__,
         version_check=model.VersionCheck(),
         router=_router(sources),
+        ipam=build_ipam(sources.addresses, sources.router),
         dns=sources.names.report() if sources.names is not None else UNSET,
         plait=_plait(sources),
     )

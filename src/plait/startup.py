@@ -5,12 +5,13 @@ import os
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from ipaddress import ip_interface
 from pathlib import Path
 
 from plait.attach.container import Container
 from plait.attach.reset import LINK_PREFIX, reset
-from plait.config import Config
-from plait.errors import PermissionNeeded, PlaitError, StateError
+from plait.config import DEFAULT_RANGE, Config
+from plait.errors import AddressConflict, PermissionNeeded, PlaitError, StateError
 from plait.host import tap, udp, underlay
 from plait.host.netlink import Netlink
 from plait.mesh.name import PeerName
@@ -47,6 +48,8 @@ class Host:
     """What an earlier node left in the kernel."""
     kernel_lack: str | None = None
     """Why the kernel carries none although that is wanted."""
+    overlap: str | None = None
+    """Which network here the addresses to share out hide."""
 
     def reopen_tap(self) -> None:
         """Make the tap again, which somebody removed. Raise what `tap.open_tap` raises."""
@@ -59,12 +62,13 @@ def open_host(config: Config, store: Store) -> Iterator[Host]:
     """Open what a node needs; raises PlaitError that says what is missing or taken."""
     if os.geteuid() != 0:
         raise PermissionNeeded("plait must be run as root: it makes network links; use sudo")
+    overlap = _overlap(config)
     name = _choose_name(config, store)
     with contextlib.ExitStack() as stack:
         sockets = udp.open_sleeve_sockets(config.host, config.port)
         stack.callback(sockets.close)
         local_ips = frozenset(map(str, underlay.local_addresses()))
-        host = Host(name, 0, local_ips, tap.open_tap(TAP), sockets)
+        host = Host(name, 0, local_ips, tap.open_tap(TAP), sockets, overlap=overlap)
         stack.callback(lambda: os.close(host.tap_fd))
         if FASTDP in config.overlays:
             _open_kernel(config, host)
@@ -72,6 +76,26 @@ def open_host(config: Config, store: Store) -> Iterator[Host]:
             stack.callback(host.kernel.close)
         host.mtu = _choose_mtu(config, is_kernel=host.kernel is not None)
         yield host
+
+
+def _overlap(config: Config) -> str | None:
+    """Say which network of the host the addresses to share out hide, if any.
+
+    Raise AddressConflict if the operator did not choose them; who did is warned only, as by Weave.
+    """
+    if config.ipalloc_range is None:
+        return None
+    with Netlink() as netlink:
+        routes = netlink.routes()
+    for route in routes:
+        found = underlay.overlap_with(ip_interface(str(config.ipalloc_range)), [route], (config.bridge,))
+        if found is None:
+            continue
+        what = f"{found} (device {route.device}); what is there and containers may not meet"
+        if config.ipalloc_range == DEFAULT_RANGE:
+            raise AddressConflict(f"{what}: choose another range with --ipalloc-range, on all peers")
+        return what
+    return None
 
 
 def _open_kernel(config: Config, host: Host) -> None:

@@ -45,6 +45,11 @@ class Targets:
         """All targets as they were given, those without an address last."""
         return [*self._router.maker.direct_targets(), *self._unresolved]
 
+    @property
+    def unresolved_count(self) -> int:
+        """How many targets have no address yet."""
+        return len(self._unresolved)
+
     async def restore(self, texts: Iterable[str]) -> None:
         """At start: have exactly these. A name without an address stays: name servers may start after us."""
         texts = list(dict.fromkeys(texts))

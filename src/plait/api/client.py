@@ -44,9 +44,12 @@ class Answer:
 
 
 class Client:
-    """Talks to the node whose run directory this is. A request reads for `timeout` seconds at most at a time."""
+    """Talks to the node whose run directory this is. A request reads for `timeout` seconds at most at a time.
 
-    def __init__(self, run_dir: Path, timeout: float = TIMEOUT) -> None:
+    None: as long as it takes.
+    """
+
+    def __init__(self, run_dir: Path, timeout: float | None = TIMEOUT) -> None:
         self._path = run_dir / SOCKET_NAME
         self._timeout = timeout
 
@@ -112,7 +115,7 @@ class Client:
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path, timeout: float) -> None:
+    def __init__(self, path: Path, timeout: float | None) -> None:
         super().__init__("localhost", timeout=timeout)
         self._path = path
 

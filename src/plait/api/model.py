@@ -3,9 +3,12 @@
 Field names on the wire are Weave's (CamelCase); `null` lists stand where Weave has them.
 """
 
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 import msgspec
+
+from plait.ipam.address import Cidr
 
 
 class _Wire(msgspec.Struct, frozen=True, rename="pascal", kw_only=True):
@@ -89,6 +92,52 @@ class Router(_Wire, frozen=True):
     interface: str
     capture_stats: dict[str, int] | None
     macs: list[Mac] | None = msgspec.field(name="MACs")
+
+
+class Paxos(_Wire, frozen=True):
+    """The agreement on the first division of the range, while it is under way."""
+
+    elector: bool
+    known_nodes: int
+    quorum: int
+
+
+class IpamEntry(_Wire, frozen=True):
+    """A piece of the range and its owner; the first address, and how many there are."""
+
+    token: str
+    size: int
+    peer: str
+    nickname: str
+    is_known_peer: bool
+    version: int
+
+
+class PendingCidr(_Wire, frozen=True):
+    """An address somebody waits for."""
+
+    addr: str
+    prefix_len: int
+
+
+class PendingClaim(_Wire, frozen=True):
+    """Who waits for which address."""
+
+    ident: str
+    cidr: PendingCidr = msgspec.field(name="CIDR")
+
+
+class Ipam(_Wire, frozen=True):
+    """Address allocation. `active_ips` are handed out here, inside the range."""
+
+    paxos: Paxos | None
+    range: str
+    range_num_ips: int = msgspec.field(name="RangeNumIPs")
+    active_ips: int = msgspec.field(name="ActiveIPs")
+    default_subnet: str
+    entries: list[IpamEntry] | None
+    pending_claims: list[PendingClaim] | None
+    pending_allocates: list[str] | None
 
 
 class VersionCheck(_Wire, frozen=True):
@@ -247,7 +296,7 @@ class Dns(_Wire, frozen=True):
     entries: list[DnsEntry] | None
 
 
-class Report(_Wire, frozen=True):
+class Report(_Wire, frozen=True, kw_only=True):
     """`GET /report`."""
 
     ready: bool
@@ -257,6 +306,8 @@ class Report(_Wire, frozen=True):
     dns: Dns | msgspec.UnsetType = msgspec.field(name="DNS", default=msgspec.UNSET)
     """Absent without names."""
     plait: PlaitReport
+    ipam: Ipam | msgspec.UnsetType = msgspec.field(name="IPAM", default=msgspec.UNSET)
+    """Absent without an allocator."""
 
 
 class Interface(msgspec.Struct, frozen=True):
@@ -316,6 +367,51 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
     drops: dict[str, int]
 
 
+class Holding(Protocol):
+    """Addresses of one holder."""
+
+    @property
+    def cidrs(self) -> Iterable[Cidr]:
+        """In order of recording."""
+
+
+class Addresses(Protocol):
+    """Address allocation as the API sees it. Requests may wait long, and raise PlaitError (ipam.service)."""
+
+    @property
+    def default_subnet(self) -> Cidr:
+        """Where addresses come from if no subnet is named."""
+
+    async def allocate(self, ident: str, subnet: Cidr, *, is_container: bool = True) -> Cidr:
+        """Give an address of the subnet."""
+
+    async def claim(
+        self, ident: str, cidr: Cidr, *, is_container: bool = True, no_error_on_unknown: bool = False
+    ) -> None:
+        """Take this address."""
+
+    async def prime(self) -> None:
+        """Wait until the range is divided."""
+
+    async def free(self, ident: str, address: int) -> None:
+        """Release one address."""
+
+    async def delete(self, ident: str) -> None:
+        """Release all addresses of a holder."""
+
+    async def takeover(self, peer: str, *, force: bool = False) -> int:
+        """Take over the ranges of a dead peer; gives how many free addresses that brought."""
+
+    def lookup(self, ident: str, subnet: Cidr) -> Iterable[Cidr]:
+        """Give a holder's addresses in a subnet."""
+
+    def owned(self) -> Mapping[str, Holding]:
+        """Give all that is recorded."""
+
+    def leave(self) -> None:
+        """Hand all ranges over."""
+
+
 class Names(Protocol):
     """The names of the mesh as the API sees them. Addresses are IPv4, as numbers."""
 
@@ -350,6 +446,13 @@ class NodeService(Protocol):
     def names(self) -> Names | None:
         """The names; None if they are off."""
 
+    @property
+    def addresses(self) -> Addresses | None:
+        """Address allocation; None if it is off."""
+
+    async def is_running(self, ident: str) -> bool:
+        """Tell whether a container runs; True where nobody knows."""
+
     async def report(self) -> Report:
         """Everything."""
 
@@ -360,7 +463,11 @@ class NodeService(Protocol):
         """Drop targets; connections stay until they break."""
 
     async def attach(self, container: str, cidrs: list[str], multicast_route: bool) -> list[str]:
-        """Give the container `ethwe` with these addresses; the answer is the addresses without prefix length."""
+        """Give the container `ethwe` with these addresses; the answer is the addresses without prefix length.
+
+        `net:default` and `net:SUBNET` stand for an address that the node chooses, which may have to wait for one; no
+        address at all for `net:default`.
+        """
 
     async def detach(self, container: str, cidrs: list[str]) -> list[str]:
         """Take these addresses (all, if none is named) away, and `ethwe` with the last."""

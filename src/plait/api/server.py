@@ -40,7 +40,12 @@ class ApiServer:
     async def listen(self, app: web.Application, listeners: list[tuple[str, str]]) -> None:
         """Serve at these flags' addresses (`ip:port` or absolute paths); raises PlaitError that names the flag."""
         runner = web.AppRunner(
-            app, handle_signals=False, access_log=None, logger=_quiet_log(), shutdown_timeout=_SHUTDOWN_TIMEOUT
+            app,
+            handle_signals=False,
+            access_log=None,
+            logger=_quiet_log(),
+            shutdown_timeout=_SHUTDOWN_TIMEOUT,
+            handler_cancellation=True,  # whose client went does not wait for an address any more
         )
         await runner.setup()
         self._runners.append(runner)

@@ -5,6 +5,7 @@ Who may have which address is decided before (ipam); names are given by the call
 
 import asyncio
 import math
+import re
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -14,7 +15,7 @@ from typing import TypeVar
 
 from plait.api.model import Interface
 from plait.attach import expose, interface, inventory
-from plait.attach.container import Container, ContainerDied, InHostNamespace, resolve
+from plait.attach.container import NAMED_PREFIX, Container, ContainerDied, InHostNamespace, resolve
 from plait.attach.interface import CIDR, Bridge, BridgeMissing
 from plait.attach.inventory import ALL_CONTAINERS, EXPOSED
 from plait.attach.runtime import ContainerNotRunning, ContainerRuntime, NoSuchContainer, RuntimeUnavailable
@@ -27,6 +28,8 @@ from plait.state import Attachment, Exposure, Store
 _T = TypeVar("_T")
 # Seconds between full checks of the firewall rules: they list every rule of the host, which may have thousands.
 RULES_CHECK_INTERVAL = 60.0
+# A container's full name in Docker: what only Docker can say the state of.
+_DOCKER_ID = re.compile(r"[0-9a-f]{64}\Z")
 _GONE = (NoSuchContainer, ContainerNotRunning, ContainerDied, NoSuchNamespace)
 
 
@@ -103,6 +106,42 @@ class Attacher:
         async with self._lock:
             removed = await self._in_thread(self._hide, wanted)
         return [str(cidr.ip) for cidr in removed]
+
+    async def ident_of(self, container_text: str) -> str:
+        """Give the name under which a container is recorded. Raise what `resolve` raises."""
+        return (await resolve(container_text, self._runtime)).ident
+
+    async def recorded_ident(self, container_text: str) -> str:
+        """The same, of a container that may be gone: what is not known is its own name."""
+        try:
+            return await self.ident_of(container_text)
+        except _GONE:
+            ident = await self._ident(container_text)
+            record = self._recorded(ident)
+            return record.ident if record is not None else ident
+
+    async def living(self, candidates: Iterable[str]) -> set[str]:
+        """Give those of these names that are attached or run, and those whose end nobody here could notice.
+
+        Raise RuntimeUnavailable if only the engine knows, and it does not answer.
+        """
+        attached = {record.ident for record in self._store.attachments}
+        left = {ident for ident in candidates if ident not in attached and not _is_ours_to_know(ident)}
+        if self._runtime is not None and any(map(_DOCKER_ID.match, left)):
+            running = {container.ident for container in await self._runtime.running()}
+            left = {ident for ident in left if ident in running or not _DOCKER_ID.match(ident)}
+        return attached | left
+
+    async def is_running(self, container_text: str) -> bool:
+        """False if the engine says that this container does not run; True also if there is no engine to ask."""
+        if self._runtime is None:
+            return True
+        try:
+            return (await self._runtime.inspect(container_text)).running
+        except NoSuchContainer:
+            return False
+        except RuntimeUnavailable:
+            return True
 
     async def interfaces(self, idents: list[str]) -> list[Interface]:
         """Interfaces of containers, of all (`weave:allids`), of the host (`weave:expose`); unknown ones give none."""
@@ -327,6 +366,11 @@ class Attacher:
             for container in await self._one_container(listed.ident):
                 found.setdefault(container.netns_id, container)
         return list(found.values())
+
+
+def _is_ours_to_know(ident: str) -> bool:
+    """Namespaces and processes: nobody but this node knows them by these names."""
+    return ident.startswith(NAMED_PREFIX) or (ident.isascii() and ident.isdigit())
 
 
 def _record(container: Container, cidrs: list[CIDR], multicast_route: bool) -> Attachment:

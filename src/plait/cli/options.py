@@ -78,6 +78,9 @@ _NODE_OPTIONS = (
     click.option("--status-addr", envvar="WEAVE_STATUS_ADDR", help="Read-only API (127.0.0.1:6782); empty: off."),
     click.option("--metrics-addr", envvar="WEAVE_METRICS_ADDR", help="Metrics only. Default: off."),
     click.option("--docker-api", envvar="DOCKER_HOST", help="Docker (unix:///var/run/docker.sock); empty: off."),
+    click.option("--ipalloc-range", "--iprange", envvar="IPALLOC_RANGE", help="Addresses to share out (10.32.0.0/12)."),
+    click.option("--ipalloc-init", envvar="IPALLOC_INIT", help="consensus[=N], seed=NAME,NAME or observer."),
+    click.option("--ipalloc-default-subnet", help="Where addresses come from if none is named. Default: the range."),
     click.option("--no-dns", is_flag=True, help="Keep and answer no names."),
     click.option("--dns-domain", help="Domain of the mesh's names (weave.local)."),
     click.option("--dns-listen-address", help="Where names are answered, IP:PORT. Default: port 53 of docker0."),
@@ -96,7 +99,8 @@ _NAMED_ALIKE = (
 
 def make_config(options: dict[str, Any]) -> "Config":
     """Build a Config from the options of `node_options` and the peers; raises ConfigError."""
-    from plait.config import Config, parse_subnets
+    from plait.config import Config, parse_range, parse_subnets
+    from plait.ipam.initial import parse_initial
     from plait.overlay.switch import FASTDP, OVERLAYS
 
     values = {key: options[key] for key in _NAMED_ALIKE if options[key] is not None}
@@ -108,6 +112,11 @@ def make_config(options: dict[str, Any]) -> "Config":
         values["overlays"] = tuple(word.strip() for word in options["overlays"].split(","))
     if options["no_fastdp"]:
         values["overlays"] = tuple(each for each in values.get("overlays", OVERLAYS) if each != FASTDP)
+    for flag in ("ipalloc_range", "ipalloc_default_subnet"):
+        if options[flag] is not None:
+            values[flag] = parse_range(f"--{flag.replace('_', '-')}", options[flag])
+    if options["ipalloc_init"] is not None:
+        values["ipalloc_init"] = parse_initial(options["ipalloc_init"])
     values["dns"] = _dns_settings(options)
     return Config(
         name=_peer_name(options["name"]),

@@ -9,16 +9,13 @@ import click
 from plait.api.client import Client
 from plait.cli.options import json_option, run_dir_option
 from plait.cli.verb import Verb
-from plait.errors import NotFound, PlaitError, UsageError
+from plait.errors import UsageError
 
 # Weave's own loose pattern: the first word that does not match ends the list of addresses (spec cli, section 3).
 _V4 = re.compile(r"(?:(?:ip|net):)?[0-9]{1,3}(?:\.[0-9]{1,3}){3}/[0-9]{1,2}\Z")
 _V6 = re.compile(r"(?:ip:)?[0-9a-fA-F:]*:[0-9a-fA-F:.]*/[0-9]{1,3}\Z")
-# Weave's sentence when the allocator is off, and what that means here.
-_NO_ALLOCATOR = (
-    "IP address allocation must be enabled to use 'net:'\n"
-    "this version of plait does not choose addresses: name one with its length, like 10.2.1.1/24"
-)
+# A container may wait for an address as long as it takes: the client that goes away ends that.
+_PATIENT = None
 # Weave's options of these verbs that are about DNS.
 _OF_DNS = ("--rewrite-hosts", "--add-host", "-h")
 
@@ -35,7 +32,7 @@ class _AddressVerb(Verb):
 
 
 def split_words(words: tuple[str, ...]) -> tuple[list[str], tuple[str, ...]]:
-    """Separate the leading addresses from the rest; explicit addresses lose their `ip:`. `net:` words stay."""
+    """Separate the leading addresses from the rest; explicit addresses lose their `ip:`."""
     count = 0
     for word in words:
         if not (_V4.match(word) or _V6.match(word) or word == "net:default"):
@@ -45,7 +42,7 @@ def split_words(words: tuple[str, ...]) -> tuple[list[str], tuple[str, ...]]:
 
 
 @click.command(cls=_AddressVerb, short_help="Give a container addresses on the network.")
-@click.argument("words", nargs=-1, required=True, metavar="ADDR/LEN ... CONTAINER")
+@click.argument("words", nargs=-1, required=True, metavar="[ADDR/LEN | net:SUBNET ...] CONTAINER")
 @click.option("--no-multicast-route", is_flag=True, help="Do not route multicast over the network.")
 @click.option("--without-dns", is_flag=True, help="Register no name; this version never does.")
 @json_option
@@ -53,8 +50,9 @@ def split_words(words: tuple[str, ...]) -> tuple[list[str], tuple[str, ...]]:
 def attach(words: tuple[str, ...], no_multicast_route: bool, without_dns: bool, as_json: bool, run_dir: Path) -> None:
     """Give a container (Docker name or id, a pid, netns:NAME) addresses on the network."""
     cidrs, container = _one_container(words)
-    _require_explicit(cidrs)
-    answer = Client(run_dir).call("attach", container=container, cidrs=cidrs, multicast_route=not no_multicast_route)
+    answer = Client(run_dir, _PATIENT).call(
+        "attach", container=container, cidrs=cidrs, multicast_route=not no_multicast_route
+    )
     _print_addresses(answer["addresses"], as_json)
 
 
@@ -65,20 +63,18 @@ def attach(words: tuple[str, ...], no_multicast_route: bool, without_dns: bool, 
 def detach(words: tuple[str, ...], as_json: bool, run_dir: Path) -> None:
     """Take addresses (all, if none is given) from a container."""
     cidrs, container = _one_container(words)
-    _refuse_net(cidrs)
     _print_addresses(Client(run_dir).call("detach", container=container, cidrs=cidrs)["addresses"], as_json)
 
 
 @click.command(cls=_AddressVerb, short_help="Give this host addresses on the network.")
-@click.argument("words", nargs=-1, metavar="ADDR/LEN ...")
+@click.argument("words", nargs=-1, metavar="[ADDR/LEN | net:SUBNET ...]")
 @click.option("--without-masquerade", is_flag=True, help="Do not translate addresses between the network and others.")
 @json_option
 @run_dir_option
 def expose(words: tuple[str, ...], without_masquerade: bool, as_json: bool, run_dir: Path) -> None:
     """Give this host addresses on the network."""
     cidrs = _only_addresses(words)
-    _require_explicit(cidrs)
-    answer = Client(run_dir).call("expose", cidrs=cidrs, masquerade=not without_masquerade)
+    answer = Client(run_dir, _PATIENT).call("expose", cidrs=cidrs, masquerade=not without_masquerade)
     _print_addresses(answer["addresses"], as_json)
 
 
@@ -89,7 +85,6 @@ def expose(words: tuple[str, ...], without_masquerade: bool, as_json: bool, run_
 def hide(words: tuple[str, ...], as_json: bool, run_dir: Path) -> None:
     """Take addresses (all, if none is given) from this host."""
     cidrs = _only_addresses(words)
-    _refuse_net(cidrs)
     _print_addresses(Client(run_dir).call("hide", cidrs=cidrs)["addresses"], as_json)
 
 
@@ -113,18 +108,6 @@ def _only_addresses(words: tuple[str, ...]) -> list[str]:
 
 def _usage_error(sentence: str) -> click.UsageError:
     return click.UsageError(sentence, click.get_current_context())
-
-
-def _require_explicit(cidrs: list[str]) -> None:
-    """No address at all means `net:default` to Weave."""
-    if not cidrs or any(cidr.startswith("net:") for cidr in cidrs):
-        raise PlaitError(_NO_ALLOCATOR)
-
-
-def _refuse_net(cidrs: list[str]) -> None:
-    """Weave's end without a word (404 of the allocator)."""
-    if any(cidr.startswith("net:") for cidr in cidrs):
-        raise NotFound("")
 
 
 def _print_addresses(addresses: list[str], as_json: bool) -> None:

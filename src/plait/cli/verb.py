@@ -11,7 +11,7 @@ from plait.errors import ConfigError
 
 # Weave's flags for what plait does not have (yet), by what they are about: refused by name rather than as typos.
 _NOT_YET = {
-    "automatic addresses": "ipalloc-range iprange ipalloc-init ipalloc-default-subnet no-default-ipalloc no-masq-local",
+    "keeping the source of traffic to addresses of this host": "no-masq-local",
     "a datapath device of Weave's": "no-bridged-fastdp datapath",
     "the Docker API proxy": "proxy tls tlsverify tlscacert tlscert tlskey no-detect-tls rewrite-inspect"
     " no-rewrite-hosts hostname-from-label hostname-match hostname-replacement no-multicast-route",
@@ -24,7 +24,6 @@ NOT_YET = {f"--{flag}": what for what, flags in _NOT_YET.items() for flag in fla
 # Weave's switches that turn off what plait does not have: what they ask for is so.
 ALREADY_OFF = frozenset(f"--{flag}" for flag in ("no-bridged-fastdp", "no-default-ipalloc"))
 _OFF_IF_FALSE = frozenset(("--proxy", "--plugin", "--plugin-v2", "--awsvpc", "--expect-npc"))
-_OFF_IF_EMPTY = frozenset(("--ipalloc-range", "--iprange"))
 # What Go's strconv.ParseBool takes.
 _TRUE, _FALSE = ("1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE", "false", "False")
 
@@ -85,8 +84,6 @@ def _without_weaves_forms(words: list[str], options: dict[str, click.Option]) ->
         flag = f"--{name.lstrip('-')}" if name.startswith("-") and len(name.lstrip("-")) > 1 else name
         if _is_so_already(flag, value if equals else None):
             continue
-        if flag in _OFF_IF_EMPTY and not equals and next(left, None) == "":
-            continue
         what = "the Docker API proxy" if name.startswith("-H") else NOT_YET.get(flag)
         if what is not None:
             raise ConfigError(f"{name} is about {what}, which this version of plait does not have; leave it out")
@@ -108,7 +105,7 @@ def _is_so_already(flag: str, value: str | None) -> bool:
     """True for a switch that asks for no more than this version has; `value` is what follows its `=`."""
     if flag in ALREADY_OFF:
         return value is None or value in _TRUE
-    return (flag in _OFF_IF_FALSE and value in _FALSE) or (flag in _OFF_IF_EMPTY and value == "")
+    return flag in _OFF_IF_FALSE and value in _FALSE
 
 
 def _before_dashes(words: list[str]) -> list[str]:

@@ -5,7 +5,7 @@ answered by a Reply with their id, at once or later. Call `tick` every TICK seco
 """
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import TypeVar
 
 from plait.errors import PlaitError
@@ -134,6 +134,7 @@ class Allocator:
     def free(self, now: float, request: RequestId, ident: str, address: int) -> list[Action]:
         """Release one address; answers None or Refused."""
         self._now = now
+        self.waiting.forget_claims(ident, address)
         if self.records.remove(ident, address):
             self._must_persist = True
             self._give_back(address)
@@ -145,6 +146,7 @@ class Allocator:
     def delete(self, now: float, request: RequestId, ident: str) -> list[Action]:
         """Release all addresses of an ident; answers None or Refused."""
         self._now = now
+        self.waiting.forget_claims(ident)
         known = self._release_all(ident)
         self.reply(request, None if known else Refused(f"Delete: no addresses for {ident}"))
         return self._finish()
@@ -207,6 +209,24 @@ class Allocator:
         for ident, holding in self.records:
             if holding.is_container and ident not in alive:
                 self._release_all(ident)
+        return self._finish()
+
+    def claim_found(self, now: float, claims: Iterable[Claim]) -> list[Action]:
+        """Take note of addresses in use on this host, which nobody waits for."""
+        self._now = now
+        for claim in claims:
+            self.waiting.begin(claim, self.waiting.claims)
+        return self._finish()
+
+    def census(self, now: float, alive: Collection[str]) -> list[Action]:
+        """Hear which containers live now: the others died, those that were thought dead live."""
+        self._now = now
+        for ident in [ident for ident in self.dead if ident in alive]:
+            self.revive(ident)
+        holders = {ident for ident, holding in self.records if holding.is_container}
+        for ident in holders.difference(alive, self.dead):
+            self.dead[ident] = now
+            self.waiting.cancel_of(ident)
         return self._finish()
 
     # Other peers

@@ -59,6 +59,14 @@ class Waiting:
             claim.deny(self._allocator, by)
             self.claims.remove(claim)
 
+    def forget_claims(self, ident: str, address: int | None = None) -> None:
+        """Drop what is still tried for an ident, of one address or of all, though nobody waits: it was released."""
+        self.claims[:] = [
+            claim
+            for claim in self.claims
+            if claim.request is not None or claim.ident != ident or address not in (None, claim.cidr.address)
+        ]
+
     def cancel_of(self, ident: str) -> None:
         """End all requests of an ident."""
         self._cancel(self.allocates, [allocate for allocate in self.allocates if allocate.ident == ident])

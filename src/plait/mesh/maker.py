@@ -149,6 +149,12 @@ class ConnectionMaker:
         """Give the texts of the direct targets: what to keep over a restart."""
         return list(self._direct)
 
+    def voters(self) -> int:
+        """Count the direct targets that can be other peers: not those that turned out to be us or a namesake."""
+        addresses = [self._address(target) for target in self._direct.values()]
+        ended = {address for address, target in self._targets.items() if target.error and target.due is None}
+        return sum(address not in self._our_addresses and address not in ended for address in addresses)
+
     # What became of dials and connections
 
     def attempt_failed(self, address: str, error: str, now: float) -> None:

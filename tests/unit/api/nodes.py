@@ -42,6 +42,7 @@ class MemoryNode:
         self.stopped: list[bool] = []
         self.defect: Exception | None = None
         self.names: model.Names | None = None
+        self.addresses: model.Addresses | None = None
 
     @property
     def targets(self) -> list[str]:
@@ -94,6 +95,9 @@ class MemoryNode:
         removed = [cidr for cidr in self.exposed if not cidrs or cidr in cidrs]
         self.exposed = [cidr for cidr in self.exposed if cidr not in removed]
         return _bare(removed)
+
+    async def is_running(self, ident: str) -> bool:
+        return True
 
     async def interfaces(self, idents: list[str]) -> list[model.Interface]:
         found = [model.Interface("weave:expose", "7a:00:00:00:00:01", self.exposed)] if "weave:expose" in idents else []

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 import plait.node
 from plait.cli.main import run
 from plait.config import Config
+from plait.ipam.address import Cidr
+from plait.ipam.initial import Initial
 
 
 @pytest.fixture
@@ -60,7 +62,7 @@ def test_other_forms_print_the_usage(
     assert configs == []
 
 
-@pytest.mark.parametrize("words", [["-ipalloc-range", "10.2.0.0/16"], ["host1", "-plugin=true"], ["-Hunix:///a"]])
+@pytest.mark.parametrize("words", [["-no-masq-local"], ["host1", "-plugin=true"], ["-Hunix:///a"]])
 def test_flags_of_absent_services_are_known_with_one_dash_too(
     configs: list[Config], words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -91,8 +93,7 @@ def test_a_password_is_taken_as_it_is(password: str, joined: bool) -> None:
         ["-no-fastdp"],
         ["--no-dns=true"],
         ["--proxy=false", "--plugin=false"],
-        ["--ipalloc-range="],
-        ["--ipalloc-range", ""],
+        ["--no-default-ipalloc"],
     ],
 )
 def test_switches_that_turn_off_what_is_not_there_are_honoured(configs: list[Config], words: list[str]) -> None:
@@ -100,7 +101,51 @@ def test_switches_that_turn_off_what_is_not_there_are_honoured(configs: list[Con
     assert [(config.port, config.peers) for config in configs] == [(7000, ("host1",))]
 
 
-@pytest.mark.parametrize("words", [["--no-dns=false"], ["--proxy=true"], ["--ipalloc-range", "10.2.0.0/16"]])
+@pytest.mark.parametrize("words", [["--no-dns=false"], ["--proxy=true"], ["--plugin"]])
 def test_switches_that_ask_for_what_is_not_there_are_refused(configs: list[Config], words: list[str]) -> None:
     assert run(["daemon", *words]) == 125
+    assert configs == []
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], Config()),
+        (["--ipalloc-range", ""], Config(ipalloc_range=None)),
+        (["--iprange="], Config(ipalloc_range=None)),
+        (["-ipalloc-range", "10.2.0.0/16"], Config(ipalloc_range=Cidr.parse("10.2.0.0/16"))),
+        (["--ipalloc-init=consensus=3"], Config(ipalloc_init=Initial(3))),
+        (["--ipalloc-init", "observer"], Config(ipalloc_init=Initial(is_observer=True))),
+        (["--ipalloc-default-subnet", "10.40.0.0/16"], Config(ipalloc_default_subnet=Cidr.parse("10.40.0.0/16"))),
+    ],
+)
+def test_the_range_and_how_it_is_first_divided(configs: list[Config], words: list[str], expected: Config) -> None:
+    assert run(["daemon", *words]) == 0
+    [config] = configs
+    found = (config.ipalloc_range, config.ipalloc_init, config.ipalloc_default_subnet)
+    assert found == (expected.ipalloc_range, expected.ipalloc_init, expected.ipalloc_default_subnet)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--ipalloc-range", "10.32.0.1/12"], "bits after network prefix are not all zero: 10.32.0.1/12"),
+        (["--ipalloc-range", "10.32.0.0/31"], "smaller than minimum size 4: 10.32.0.0/31"),
+        (["--ipalloc-range", "fe80::/64"], "invalid Non-IPv4 address not supported: fe80::/64"),
+        (["--ipalloc-range", "0.0.0.0/0"], "smaller than minimum size 4: 0.0.0.0/0"),
+        (["--ipalloc-range=", "--ipalloc-init", "observer"], "--ipalloc-init specified without --ipalloc-range."),
+        (["--ipalloc-range=", "--ipalloc-default-subnet", "10.0.0.0/24"], "specified without --ipalloc-range."),
+        (
+            ["--ipalloc-default-subnet", "10.0.0.0/24"],
+            "10.0.0.0/24 does not overlap with allocation range 10.32.0.0/12",
+        ),
+        (["--ipalloc-init", "raft"], "Unable to parse --ipalloc-init: unknown mode: raft"),
+        (["--ipalloc-range", "224.0.0.0/3"], "ends with the last of all addresses"),
+    ],
+)
+def test_ranges_that_cannot_be_are_refused(
+    configs: list[Config], words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["daemon", *words]) == 125
+    assert sentence in capsys.readouterr().err
     assert configs == []

@@ -156,27 +156,14 @@ def test_attach_prints_addresses_without_lengths(plait: Plait, node: MemoryNode)
     assert node.multicast_route is False
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["attach", "c1"],
-        ["attach", "net:10.2.1.0/24", "c1"],
-        ["attach", "10.2.1.1/24", "net:default", "c1"],
-        ["expose"],
-        ["expose", "net:default"],
-    ],
-)
-def test_addresses_are_not_chosen(plait: Plait, node: MemoryNode, words: list[str]) -> None:
-    ended = plait(*words)
-    assert (ended.code, ended.out) == (1, "")
-    assert ended.err.splitlines()[0] == "IP address allocation must be enabled to use 'net:'"
-    assert "10.2.1.1/24" in ended.err.splitlines()[1]
+@pytest.mark.parametrize("words", [[], ["net:default"], ["net:10.2.1.0/24", "10.2.1.1/24"]])
+def test_what_is_to_be_chosen_is_left_to_the_node(plait: Plait, node: MemoryNode, words: list[str]) -> None:
+    assert plait("attach", *words, "c1").code == 0
+    assert plait("expose", *words).code == 0
+    assert (node.containers, node.exposed) == ({"c1": words}, words)
+    assert plait("hide", *words).code == 0
+    assert plait("detach", *words, "c1").code == 0
     assert (node.containers, node.exposed) == ({}, [])
-
-
-@pytest.mark.parametrize("words", [["detach", "net:10.2.1.0/24", "c1"], ["hide", "net:default"]])
-def test_taking_away_chosen_addresses_is_404_without_a_word(plait: Plait, node: MemoryNode, words: list[str]) -> None:
-    assert plait(*words) == Ended(4, "", "")
 
 
 @pytest.mark.parametrize(

@@ -68,8 +68,13 @@ class Host(Node):
         password: str | None = None,
         extra: Sequence[str] = (),
     ) -> None:
-        """Start the node, which connects to the peers, and wait until it answers. Raise CommandFailed."""
+        """Start the node, which connects to the peers, and wait until it answers. Raise CommandFailed.
+
+        Addresses are not allocated unless `extra` says of which range: most tests name them.
+        """
         options = ["--name", name or self.peer_name, "--nickname", self.name]
+        if not any(word.startswith("--ipalloc-range") for word in extra):
+            options.append("--ipalloc-range=")
         if password is not None:
             options += ["--password", password]
         addresses = [peer if isinstance(peer, str) else peer.ip for peer in peers]
