@@ -23,6 +23,7 @@ class FastdpControl:
         self._planner = Planner()
         self._planner.adopt(left, now)
         self._tell_pump = tell_pump
+        self._owners: dict[int, PeerName] = {}
         self._told: ipc.SetKernel | None = None
         self._announced: Mapping[bytes, PeerName] = {}
         self._is_announced = False
@@ -31,8 +32,8 @@ class FastdpControl:
         """Take what the mesh says; `plan` puts it into effect."""
         known, self.topology = self.topology, topology
         self._is_announced = self._is_announced and known.ids == topology.ids
-        owners = {short_id: peer for peer, short_id in topology.ids.items()}
-        renamed = {short_id for peer, short_id in known.ids.items() if owners.get(short_id, peer) != peer}
+        self._owners = {short_id: peer for peer, short_id in topology.ids.items()}
+        renamed = {short_id for peer, short_id in known.ids.items() if self._owners.get(short_id, peer) != peer}
         if renamed:
             self.kernel.forget(renamed)
 
@@ -68,7 +69,7 @@ class FastdpControl:
 
     def peer(self, short_id: int) -> PeerName | None:
         """Give the peer that owns a short id."""
-        return next((peer for peer, each in self.topology.ids.items() if each == short_id), None)
+        return self._owners.get(short_id)
 
     def carrier(self, session: FastdpSession | None, local_ip: str, *, is_best: bool) -> Carrier:
         """Say how frames go to the neighbour of a session."""
