@@ -1,5 +1,6 @@
 """All of a node's names in one piece: what it knows, what it answers from, and the address it answers at."""
 
+import asyncio
 import logging
 import random
 import secrets
@@ -53,7 +54,7 @@ class Resolver:
     async def start(self) -> None:
         """Listen. Raises PlaitError if the operator's address cannot be had; if the Docker bridge's cannot, warns."""
         settings = self._settings
-        found = settings.listen or _docker_bridge()
+        found = settings.listen or await asyncio.to_thread(_docker_bridge)
         if found is None:
             _log.info("names are not served: there is no %s; --dns-listen-address says where else", DOCKER_BRIDGE)
             return
