@@ -123,6 +123,11 @@ class Arrivals:
         for sock in self._socks.values():
             sock.close()
 
+    @property
+    def names(self) -> set[str]:
+        """The nodes."""
+        return set(self._socks)
+
     def of(self, text: bytes) -> dict[str, int]:
         """How often a text has come in at each node where it has."""
         for name, sock in self._socks.items():

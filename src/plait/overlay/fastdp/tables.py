@@ -64,7 +64,7 @@ DROP_REASONS = {
     "runt": "frames without an Ethernet header",
     "no_route": "frames for peers without a route",
     "foreign": "VXLAN packets from hosts that are no neighbours of this node",
-    "forged": "frames that imitate heartbeats, or heartbeats for another peer",
+    "forged": "frames of containers that imitate heartbeats or VXLAN of a neighbour, or heartbeats for another peer",
     "echo": "frames that claim to come from this node",
     "returned": "frames whose next hop sent them here: peers disagree about the topology",
     "spanning_tree": "spanning tree frames, which stay on their bridge",

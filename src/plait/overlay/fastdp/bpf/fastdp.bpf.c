@@ -16,6 +16,7 @@
 #define REFRESH_NS 1000000000ULL
 #define VXLAN_FLAGS 0x08
 #define VXLAN_BYTES 8
+#define HOPS 64 /* outer TTL; relays pass on one less than they got, so that what goes in circles ends */
 
 struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1);
 	 __type(key, __u32); __type(value, struct conf); } conf SECTION(".maps");
@@ -118,11 +119,12 @@ INLINE int is_special(struct ethhdr *eth)
 }
 
 /* Note where an address was seen. It is written only when it moved or after a second: most frames cost a look-up.
- * Containers of this host are the node's business and are never learned away. */
+ * Containers, of this host and those that peers announced, are the nodes' business and are never learned away. */
 INLINE void learn(const __u8 *octets, __u16 kind, __u16 peer)
 {
 	struct mac key = to_key(octets);
 	struct learned *known;
+	__u32 *told;
 	__u64 now;
 
 	if (is_group(octets))
@@ -136,6 +138,9 @@ INLINE void learn(const __u8 *octets, __u16 kind, __u16 peer)
 	}
 	if (map_lookup(&containers, &key))
 		return;
+	told = map_lookup(&announced, &key);
+	if (told && (kind == LEARNED_HERE || *told != peer))
+		return;
 	struct learned fresh = { .seen = now, .peer = peer, .kind = kind };
 	map_update(&learned, &key, &fresh, BPF_ANY);
 }
@@ -145,13 +150,15 @@ INLINE void learn(const __u8 *octets, __u16 kind, __u16 peer)
 #define HERE (SHORT_IDS + 1)
 INLINE __u32 owner_of(struct mac *key)
 {
-	struct learned *known = map_lookup(&learned, key);
-	__u32 *told;
+	__u32 *told = map_lookup(&announced, key);
+	struct learned *known;
 
+	if (told)
+		return *told;
+	known = map_lookup(&learned, key);
 	if (known)
 		return known->kind == LEARNED_PEER ? known->peer : HERE;
-	told = map_lookup(&announced, key);
-	return told ? *told : UNKNOWN;
+	return UNKNOWN;
 }
 
 /* The length of the IP packet, or of the largest segment that a super-frame will be cut into. */
@@ -188,12 +195,12 @@ INLINE __u32 packet_length(struct __sk_buff *skb)
 }
 
 /* Say where the VXLAN device is to send the frame, and that it is ours. Not 0 if it cannot be said. */
-INLINE int address(struct __sk_buff *skb, struct nexthop *to, __u32 source, __u32 destination)
+INLINE int address(struct __sk_buff *skb, struct nexthop *to, __u32 source, __u32 destination, __u8 ttl)
 {
 	struct bpf_tunnel_key key = {
 		.tunnel_id = source | destination << 12,
 		.remote_ipv4 = swap32(to->remote),
-		.tunnel_ttl = 64,
+		.tunnel_ttl = ttl,
 	};
 
 	if (skb_set_tunnel_key(skb, &key, sizeof(key), BPF_F_ZERO_CSUM_TX | BPF_F_DONT_FRAGMENT))
@@ -216,7 +223,8 @@ INLINE __u16 ip_checksum(struct iphdr *ip)
 }
 
 /* Write the outer headers and send, past the host's IP stack. Negative if the frame has to go by the VXLAN device. */
-INLINE int encapsulate(struct __sk_buff *skb, struct conf *c, struct nexthop *to, __u32 source, __u32 destination)
+INLINE int encapsulate(struct __sk_buff *skb, struct conf *c, struct nexthop *to, __u32 source, __u32 destination,
+		       __u8 ttl)
 {
 	__u64 flags = BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | BPF_F_ADJ_ROOM_ENCAP_L4_UDP |
 		      BPF_F_ADJ_ROOM_ENCAP_L2(ETH_HLEN) | BPF_F_ADJ_ROOM_ENCAP_L2_ETH;
@@ -232,7 +240,7 @@ INLINE int encapsulate(struct __sk_buff *skb, struct conf *c, struct nexthop *to
 	__builtin_memcpy(&o.inner, eth, ETH_HLEN);
 	ip.version = 4;
 	ip.ihl = 5;
-	ip.ttl = 64;
+	ip.ttl = ttl;
 	ip.protocol = 17;
 	ip.frag_off = swap16(0x4000); /* DF */
 	ip.tot_len = swap16(length);
@@ -269,14 +277,14 @@ INLINE int to_pump(struct __sk_buff *skb, struct conf *c, __u32 source, __u32 de
 }
 
 /* Send a frame to one peer. `arrived_from` is the neighbour that a relayed frame came from, else UNKNOWN. */
-INLINE int send(struct __sk_buff *skb, struct conf *c, __u32 source, __u32 destination, __u32 arrived_from)
+INLINE int send(struct __sk_buff *skb, struct conf *c, __u32 source, __u32 destination, __u32 arrived_from, __u8 ttl)
 {
 	struct nexthop *to = map_lookup(&nexthops, &destination);
 	int sent;
 
 	if (!to || to->via == VIA_NOTHING)
 		return drop(DROP_NO_ROUTE);
-	/* Frames carry no hop count: between two peers that name each other as next hop they would never end. */
+	/* Peers that name each other as next hop would pass it on until its hops are used up. */
 	if (to->hop == arrived_from)
 		return drop(DROP_RETURNED);
 	if (to->via == VIA_PUMP)
@@ -287,19 +295,19 @@ INLINE int send(struct __sk_buff *skb, struct conf *c, __u32 source, __u32 desti
 			return to_pump(skb, c, source, destination);
 	} else if (to->flags & NH_DIRECT) {
 		count_tx(to->hop, skb);
-		sent = encapsulate(skb, c, to, source, destination);
+		sent = encapsulate(skb, c, to, source, destination, ttl);
 		if (sent >= 0)
 			return sent;
 	} else {
 		count_tx(to->hop, skb);
 	}
-	if (address(skb, to, source, destination))
+	if (address(skb, to, source, destination, ttl))
 		return drop(DROP_NO_TUNNEL);
 	return redirect(c->vxlan, 0);
 }
 
 /* A copy to each neighbour of the source's broadcast tree, labelled with that neighbour as the destination. */
-INLINE void flood(struct __sk_buff *skb, struct conf *c, __u32 source, __u32 arrived_from)
+INLINE void flood(struct __sk_buff *skb, struct conf *c, __u32 source, __u32 arrived_from, __u8 ttl)
 {
 	struct fan *tree = map_lookup(&trees, &source);
 
@@ -310,7 +318,7 @@ INLINE void flood(struct __sk_buff *skb, struct conf *c, __u32 source, __u32 arr
 			break;
 		__u32 hop = tree->hops[i];
 		struct nexthop *to = map_lookup(&nexthops, &hop);
-		if (!to || to->via != VIA_VXLAN || hop == arrived_from || address(skb, to, source, hop))
+		if (!to || to->via != VIA_VXLAN || hop == arrived_from || address(skb, to, source, hop, ttl))
 			continue;
 		count_tx(hop, skb);
 		clone_redirect(skb, c->vxlan, 0);
@@ -323,6 +331,19 @@ INLINE void flood(struct __sk_buff *skb, struct conf *c, __u32 source, __u32 arr
 		skb_vlan_pop(skb);
 		skb->mark = 0;
 	}
+}
+
+/* VXLAN that pretends to come from a neighbour, on its way to this host itself: only interfaces to other hosts, not the
+ * bridge, may bring such. */
+INLINE int is_forged_vxlan(struct __sk_buff *skb, struct conf *c)
+{
+	struct iphdr ip;
+	__u16 port;
+
+	if (skb->protocol != swap16(ETH_P_IP) || skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)) || ip.protocol != 17 ||
+	    skb_load_bytes(skb, ETH_HLEN + ip.ihl * 4 + 2, &port, sizeof(port)) || port != c->port)
+		return 0;
+	return map_lookup(&neighbours, &ip.saddr) != 0;
 }
 
 INLINE int deliver(struct container *to)
@@ -347,16 +368,17 @@ SECTION("tc") int from_container(struct __sk_buff *skb)
 	if (is_special(eth))
 		return drop(DROP_FORGED);
 	learn(eth->h_source, LEARNED_HERE, 0);
-	if (is_group(eth->h_dest))
-		return TC_ACT_OK; /* the bridge floods it */
-	key = to_key(eth->h_dest);
-	here = map_lookup(&containers, &key);
-	if (here)
-		return here->port == skb->ifindex ? TC_ACT_OK : deliver(here);
-	peer = owner_of(&key);
-	if (peer >= SHORT_IDS || c->our_id >= SHORT_IDS)
-		return TC_ACT_OK;
-	return send(skb, c, c->our_id, peer, UNKNOWN);
+	if (!is_group(eth->h_dest)) {
+		key = to_key(eth->h_dest);
+		here = map_lookup(&containers, &key);
+		if (here && here->flags & CONTAINER_ELSEWHERE)
+			return here->port == skb->ifindex ? TC_ACT_OK : deliver(here);
+		peer = here ? HERE : owner_of(&key);
+		if (peer < SHORT_IDS && c->our_id < SHORT_IDS)
+			return send(skb, c, c->our_id, peer, UNKNOWN, HOPS);
+	}
+	/* What the bridge floods or takes itself. */
+	return is_forged_vxlan(skb, c) ? drop(DROP_FORGED) : TC_ACT_OK;
 }
 
 SECTION("tc") int to_vxlan(struct __sk_buff *skb)
@@ -387,9 +409,9 @@ SECTION("tc") int to_vxlan(struct __sk_buff *skb)
 		if (peer == HERE)
 			return drop(DROP_LOCAL);
 		if (peer != UNKNOWN)
-			return send(skb, c, c->our_id, peer, UNKNOWN);
+			return send(skb, c, c->our_id, peer, UNKNOWN, HOPS);
 	}
-	flood(skb, c, c->our_id, UNKNOWN);
+	flood(skb, c, c->our_id, UNKNOWN, HOPS);
 	return TC_ACT_SHOT;
 }
 
@@ -455,13 +477,14 @@ SECTION("tc") int from_vxlan(struct __sk_buff *skb)
 		return here && destination == from->id ? deliver(here) : drop(DROP_ECHO);
 	count_rx(from->id, skb);
 	if (destination != c->our_id)
-		return send(skb, c, source, destination, from->id);
+		return tunnel.tunnel_ttl > 1 ? send(skb, c, source, destination, from->id, tunnel.tunnel_ttl - 1) :
+					       drop(DROP_RETURNED);
 	learn(eth->h_source, LEARNED_PEER, source);
-	if (here)
+	if (here && here->flags & CONTAINER_ELSEWHERE)
 		return deliver(here);
-	if (is_group(eth->h_dest) || owner_of(&key) != HERE)
-		flood(skb, c, source, from->id);
-	return TC_ACT_OK; /* into the bridge */
+	if (!here && tunnel.tunnel_ttl > 1 && (is_group(eth->h_dest) || owner_of(&key) != HERE))
+		flood(skb, c, source, from->id, tunnel.tunnel_ttl - 1);
+	return is_forged_vxlan(skb, c) ? drop(DROP_FORGED) : TC_ACT_OK; /* into the bridge */
 }
 
 SECTION("tc") int from_underlay(struct __sk_buff *skb)
