@@ -247,7 +247,7 @@ def _show_topology(demo: Demo) -> None:
         inside = [container for container in demo.containers if container.host is host]
         addresses = "  ".join(f"{container.name} {demo.address[container.name]}" for container in inside)
         lines.append(f"[bold]{host.name}[/] {host.ip}   plait {_own_name(host)}   containers: {addresses}")
-    lines.append("   all joined by one switch; control: TCP 6783, frames: UDP 6783 (sleeve)")
+    lines.append("   all joined by one switch; control: TCP 6783, frames: UDP 6784 (the kernel) or 6783 (plait)")
     demo.console.print(Panel("\n".join(lines), title="topology", title_align="left"))
 
 
@@ -258,18 +258,27 @@ def _own_name(host: Host) -> str:
 def _show_path(demo: Demo, source: Container, target: Container) -> None:
     """Print the way of a frame, as the nodes' own routes give it."""
     by_name = {host.name: host for host in demo.hosts}
-    here, way = source.host, [f"{source.name} (ethwe)", f"{source.host.name}: bridge weave, tap, plait"]
+    here, way = source.host, [f"{source.name} (ethwe)"]
+    who = source.host.name
     for _ in demo.hosts:
         hop = _next_hop(here, target.host)
         if hop is None or hop not in by_name:
             raise PlaitError(f"{here.name} knows no way to {target.host.name}")
-        way[-1] += f"  --UDP {here.ip} -> {by_name[hop].ip}-->"
+        overlay, port = _carrier(here, by_name[hop])
+        way.append(f"{who}: {overlay}  --UDP {here.ip} -> {by_name[hop].ip}:{port}-->")
         here = by_name[hop]
-        way.append(f"{here.name}: plait" + (", tap, bridge weave" if here is target.host else " (relay)"))
+        who = here.name if here is target.host else f"{here.name} (relay)"
         if here is target.host:
             break
-    way.append(f"{target.name} (ethwe)")
+    way += [who, f"{target.name} (ethwe)"]
     demo.console.print("    [cyan]" + "\n    ".join(way) + "[/]")
+
+
+def _carrier(here: Host, there: Host) -> tuple[str, int]:
+    """What carries frames between two neighbours, in words, and its UDP port."""
+    details = here.status_json()["Plait"]["Connections"]
+    overlay = next((each["Overlay"] for each in details if each["Peer"] == there.peer_name), "none")
+    return (f"eBPF, VXLAN ({overlay})", 6784) if overlay == "fastdp" else (f"bridge, tap, plait ({overlay})", 6783)
 
 
 def _wait(condition: Callable[[], bool], what: str) -> None:
@@ -287,7 +296,7 @@ def _tell_how_to_look_around(demo: Demo) -> None:
         f"{host.plait_command()} status",
         f"{host.plait_command()} status connections",
         f"sudo ip netns exec {container.netns} ping {demo.address[demo.containers[-1].name]}",
-        f"sudo ip netns exec {host.netns} tcpdump -ni eth0 udp port 6783",
+        f"sudo ip netns exec {host.netns} tcpdump -ni eth0 -T vxlan udp port 6784",
         "sudo make demo-stop     # removes everything",
     ):
         demo.console.print(f"  {command}", soft_wrap=True, markup=False)
