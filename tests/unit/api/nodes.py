@@ -20,8 +20,14 @@ from plait.errors import AddressConflict, NotFound, PlaitError
 NOTHING_SPECIAL = model.PlaitReport(problems=[], connections=[], pump={}, attached=0, exposed=[])
 
 
+def with_names(weave: dict[str, Any]) -> model.Report:
+    """As `report_of`, with the names."""
+    return replace(report_of(weave), dns=msgspec.convert(weave["DNS"], model.Dns))
+
+
 def report_of(weave: dict[str, Any]) -> model.Report:
     """What Weave reported, as a report of ours (which has more) without what is off."""
+    weave = {key: value for key, value in weave.items() if key != "DNS"}
     return msgspec.convert({**weave, "Plait": msgspec.to_builtins(NOTHING_SPECIAL)}, model.Report)
 
 

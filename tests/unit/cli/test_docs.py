@@ -4,12 +4,13 @@ import re
 from pathlib import Path
 
 import click
+from msgspec.structs import replace
 
 import plait.attach.service
 import plait.host.netlink
 import plait.mesh.router
 from plait import errors
-from plait.api import metrics, status
+from plait.api import metrics, model, status
 from plait.api.routes import Routes
 from plait.cli.main import cli
 from unit.api.nodes import MemoryNode, sample_report
@@ -25,7 +26,7 @@ def kinds(of: type[errors.PlaitError]) -> set[type[errors.PlaitError]]:
 
 
 def test_every_verb_is_in_the_table() -> None:
-    assert set(re.findall(r"^\| `([a-z]+)[ `]", CLI, re.MULTILINE)) == set(cli.commands)
+    assert set(re.findall(r"^\| `([a-z][a-z-]+)[ `]", CLI, re.MULTILINE)) == set(cli.commands)
 
 
 def test_every_exit_code_is_explained() -> None:
@@ -44,7 +45,7 @@ def test_every_variable_is_named_with_its_flag() -> None:
 def test_every_verb_that_prints_knows_json() -> None:
     sentence = next(line for line in CLI.splitlines() if line.startswith("`--json` makes "))
     able = {verb.name for verb in cli.commands.values() if any("--json" in option.opts for option in verb.params)}
-    assert set(re.findall(r"`([a-z]+)`", sentence)) == able
+    assert set(re.findall(r"`([a-z][a-z-]+)`", sentence)) == able
 
 
 def test_every_route_is_named() -> None:
@@ -56,6 +57,7 @@ def test_every_route_is_named() -> None:
 
 
 def test_every_metric_is_named() -> None:
-    text = metrics.render(sample_report()).decode()
+    named = model.Dns(domain="weave.local.", upstream=[], address="", ttl=1, entries=[])
+    text = metrics.render(replace(sample_report(), dns=named)).decode()
     names = set(re.findall(r"^((?:weave|plait)_[a-z_]+)", text, re.MULTILINE))
     assert names == set(re.findall(r"^\| `((?:weave|plait)_[a-z_]+)`", API, re.MULTILINE))

@@ -89,9 +89,9 @@ def test_a_password_is_taken_as_it_is(password: str, joined: bool) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ["--no-dns"],
+        ["--no-bridged-fastdp"],
         ["-no-fastdp"],
-        ["--no-dns=true"],
+        ["--no-bridged-fastdp=true"],
         ["--proxy=false", "--plugin=false"],
         ["--no-default-ipalloc"],
     ],
@@ -101,7 +101,7 @@ def test_switches_that_turn_off_what_is_not_there_are_honoured(configs: list[Con
     assert [(config.port, config.peers) for config in configs] == [(7000, ("host1",))]
 
 
-@pytest.mark.parametrize("words", [["--no-dns=false"], ["--proxy=true"], ["--plugin"]])
+@pytest.mark.parametrize("words", [["--proxy=true"], ["--plugin"]])
 def test_switches_that_ask_for_what_is_not_there_are_refused(configs: list[Config], words: list[str]) -> None:
     assert run(["daemon", *words]) == 125
     assert configs == []

@@ -97,7 +97,7 @@ def test_an_unknown_sub_is_named(plait: Plait, node: MemoryNode) -> None:
     assert ended.err.startswith("Invalid 'weave status' sub-command: nope\nUsage: ")
 
 
-@pytest.mark.parametrize("sub", ["dns", "ipam"])
+@pytest.mark.parametrize("sub", ["ipam"])
 def test_a_sub_of_a_service_that_is_off_is_explained(plait: Plait, node: MemoryNode, sub: str) -> None:
     ended = plait("status", sub)
     assert (ended.code, ended.out) == (1, "")
