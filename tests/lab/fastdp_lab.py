@@ -67,6 +67,17 @@ def wait_for_overlay(host: Host, to: Host, overlay: str) -> dict[str, Any]:
     return said
 
 
+def wait_for_mesh(*hosts: Host) -> None:
+    """Wait until each host knows that frames pass between any two: only then do they agree about broadcasts."""
+
+    def knows_all(host: Host) -> bool:
+        links = [len([c for c in p["Connections"] if c["Established"]]) for p in report(host)["Router"]["Peers"]]
+        return links == [len(hosts) - 1] * len(hosts)
+
+    for host in hosts:
+        wait_until(lambda host=host: knows_all(host), f"{host.name} knows the mesh", PATIENCE)  # type: ignore[misc]
+
+
 def attach(host: Host, container: Container, number: int) -> Container:
     """Give a container 10.32.0.number and fd00::number."""
     host.attach(container, f"10.32.0.{number}/12", f"fd00::{number}/64")
@@ -160,7 +171,8 @@ def broadcasts_arrive_once(*containers: Container, groups: tuple[bytes, ...] = (
             wait_until(lambda: elsewhere(sender, text).keys() == wanted, f"{text!r} comes out everywhere")  # noqa: B023
         time.sleep(0.5)  # for what comes twice
         for sender, _, text in sent:
-            assert elsewhere(sender, text) == dict.fromkeys(names - {_name(sender)}, 1), text
+            found = elsewhere(sender, text)
+            assert found == dict.fromkeys(names - {_name(sender)}, 1), (text, found)
 
 
 def _name(node: Node) -> str:

@@ -2,7 +2,17 @@
 
 import pytest
 
-from lab.fastdp_lab import BROADCAST, PATIENCE, attach, broadcasts_arrive_once, conf, drops, next_hop, wait_for_overlay
+from lab.fastdp_lab import (
+    BROADCAST,
+    PATIENCE,
+    attach,
+    broadcasts_arrive_once,
+    conf,
+    drops,
+    next_hop,
+    wait_for_mesh,
+    wait_for_overlay,
+)
 from lab.node_lab import check_logs, wait_for_neighbours
 from lab.path_lab import both_ways, narrow, wait_for_path
 from plait.overlay.fastdp.tables import HopFlag, Via
@@ -69,7 +79,7 @@ def test_three_hosts_that_all_know_each_other(lab: Lab) -> None:
     hosts[1].launch(hosts[0])
     hosts[2].launch(hosts[0], extra=["--no-fastdp"])
     containers = [attach(host, host.container("c"), number) for number, host in enumerate(hosts, 1)]
-    wait_for_neighbours(hosts[1], "h1", "h3")
+    wait_for_mesh(*hosts)
     wait_for_overlay(hosts[0], hosts[1], "fastdp")
     wait_until(lambda: containers[1].ping(containers[2], count=1).ok, "frames pass", PATIENCE)
     broadcasts_arrive_once(*containers, groups=(BROADCAST, MULTICAST))
