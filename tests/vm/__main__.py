@@ -31,7 +31,7 @@ def main(scenarios: list[str]) -> int:
         console = Path(tempfile.gettempdir(), "plait-vm-console.log")
         command = [
             *("/usr/bin/env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LC_ALL=C.UTF-8"),
-            *(f"PYTHONPATH={_TESTS}", "PYTHONUNBUFFERED=1", f"{VARIABLE}={weaver}"),
+            *(f"PYTHONPATH={_TESTS}:{_TESTS.parent / 'src'}", "PYTHONUNBUFFERED=1", f"{VARIABLE}={weaver}"),
             *(sys.executable, "-m", "vm.guest", *scenarios),
         ]
         try:
@@ -48,7 +48,7 @@ def main(scenarios: list[str]) -> int:
             print(f"error: {error}")
             return 1
     if not summary.startswith("summary "):
-        print(f"error: the machine did not get to the end within {_SECONDS:.0f} s; see {console}")
+        print(f"error: the machine ended before the checks, or was stopped after {_SECONDS:.0f} s; see {console}")
         return 1
     return 0 if " 0 failed" in summary else 1
 
