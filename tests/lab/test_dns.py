@@ -95,6 +95,14 @@ def test_names_go_with_addresses_containers_and_nodes(lab: Lab) -> None:
     resolves(two, "left.weave.local.")
 
 
+def test_the_host_has_a_name_while_it_is_exposed(lab: Lab) -> None:
+    one, two = pair(lab)
+    one.plait("expose", "10.32.0.9/12", "-h", "gate")
+    resolves(two, "gate.weave.local.", "10.32.0.9")
+    one.plait("hide")
+    resolves(two, "gate.weave.local.")
+
+
 def test_a_node_that_comes_later_hears_all_names(lab: Lab) -> None:
     one, two = pair(lab)
     one.plait("dns-add", "192.0.2.7", "-h", "printer")

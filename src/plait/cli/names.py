@@ -26,9 +26,9 @@ _OFF = "this node has no names: it was launched with --no-dns; launch it again w
 def dns_add(words: tuple[str, ...], name: str, run_dir: Path) -> None:
     """Give a container's addresses (all, if none is given) a name; without a container, any addresses."""
     client = Client(run_dir)
-    fqdn = _in_domain(client, name)
+    fqdn = in_domain(client, name)
     for container, address in _subjects(client, words):
-        _send(client, "PUT", f"/name/{_quoted(container)}/{address}?{urllib.parse.urlencode({'fqdn': fqdn})}")
+        add_name(client, container, address, fqdn)
 
 
 @click.command("dns-remove", cls=Verb, short_help="Take a name from a container, or any address.")
@@ -38,9 +38,9 @@ def dns_add(words: tuple[str, ...], name: str, run_dir: Path) -> None:
 def dns_remove(words: tuple[str, ...], name: str | None, run_dir: Path) -> None:
     """Take names from a container's addresses (all, if none is given); without a container, from any addresses."""
     client = Client(run_dir)
-    query = "" if name is None else "?" + urllib.parse.urlencode({"fqdn": _in_domain(client, name)})
+    query = "" if name is None else "?" + urllib.parse.urlencode({"fqdn": in_domain(client, name)})
     for container, address in _subjects(client, words):
-        _send(client, "DELETE", f"/name/{_quoted(container)}/{address}{query}")
+        send(client, "DELETE", f"/name/{quoted(container)}/{address}{query}")
 
 
 @click.command("dns-lookup", cls=Verb, short_help="Look a name or an address up.")
@@ -73,7 +73,12 @@ def dns_args(run_dir: Path) -> None:
 VERBS = (dns_add, dns_remove, dns_lookup, dns_args)
 
 
-def _send(client: Client, method: str, path: str) -> None:
+def add_name(client: Client, container: str, address: str, fqdn: str) -> None:
+    """Name an address of a container (an ID or a label). Raises PlaitError."""
+    send(client, "PUT", f"/name/{quoted(container)}/{address}?{urllib.parse.urlencode({'fqdn': fqdn})}")
+
+
+def send(client: Client, method: str, path: str) -> None:
     """Send a request about names; raises NotFound with a sentence if they are off."""
     try:
         client.act(method, path)
@@ -81,7 +86,7 @@ def _send(client: Client, method: str, path: str) -> None:
         raise NotFound(_OFF) from None
 
 
-def _in_domain(client: Client, name: str) -> str:
+def in_domain(client: Client, name: str) -> str:
     """Give the whole name; raises UsageError for one that the node would pass over."""
     try:
         domain = client.text("/domain")
@@ -119,5 +124,6 @@ def _subjects(client: Client, words: tuple[str, ...]) -> Iterator[tuple[str, str
         yield container, address
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """Write a container for a path."""
     return urllib.parse.quote(text, safe=":")

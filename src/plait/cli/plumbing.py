@@ -7,27 +7,30 @@ from pathlib import Path
 import click
 
 from plait.api.client import Client
+from plait.cli.names import add_name, in_domain
 from plait.cli.options import json_option, run_dir_option
 from plait.cli.verb import Verb
-from plait.errors import UsageError
+from plait.errors import NotFound, UsageError
 
 # Weave's own loose pattern: the first word that does not match ends the list of addresses (spec cli, section 3).
 _V4 = re.compile(r"(?:(?:ip|net):)?[0-9]{1,3}(?:\.[0-9]{1,3}){3}/[0-9]{1,2}\Z")
 _V6 = re.compile(r"(?:ip:)?[0-9a-fA-F:]*:[0-9a-fA-F:.]*/[0-9]{1,3}\Z")
 # A container may wait for an address as long as it takes: the client that goes away ends that.
 _PATIENT = None
-# Weave's options of these verbs that are about DNS.
-_OF_DNS = ("--rewrite-hosts", "--add-host", "-h")
+# Weave's options of `attach` that write into a container's /etc/hosts.
+_OF_HOSTS = ("--rewrite-hosts", "--add-host")
+# Weave's label for addresses of this host.
+_EXPOSED = "weave:expose"
 
 
 class _AddressVerb(Verb):
-    """A verb with addresses: says of Weave's DNS options what they are, rather than that they are typos."""
+    """A verb with addresses: says of Weave's options for /etc/hosts what they are, rather than that they are typos."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the words; raises UsageError for options about DNS."""
-        for number, word in enumerate(args, start=1):
-            if word.partition("=")[0] in _OF_DNS and (word != "-h" or number < len(args)):
-                raise UsageError(f"{word} is about DNS, which this version of plait does not have; leave it out")
+        """Read the words; raises UsageError for options about /etc/hosts."""
+        for word in args:
+            if word.partition("=")[0] in _OF_HOSTS:
+                raise UsageError(f"{word} is about a container's /etc/hosts, which plait does not touch; leave it out")
         return super().parse_args(ctx, args)
 
 
@@ -69,12 +72,18 @@ def detach(words: tuple[str, ...], as_json: bool, run_dir: Path) -> None:
 @click.command(cls=_AddressVerb, short_help="Give this host addresses on the network.")
 @click.argument("words", nargs=-1, metavar="[ADDR/LEN | net:SUBNET ...]")
 @click.option("--without-masquerade", is_flag=True, help="Do not translate addresses between the network and others.")
+@click.option("-h", "name", help="Give the addresses this name; without a dot it is one in the node's domain.")
 @json_option
 @run_dir_option
-def expose(words: tuple[str, ...], without_masquerade: bool, as_json: bool, run_dir: Path) -> None:
+def expose(words: tuple[str, ...], without_masquerade: bool, name: str | None, as_json: bool, run_dir: Path) -> None:
     """Give this host addresses on the network."""
     cidrs = _only_addresses(words)
-    answer = Client(run_dir, _PATIENT).call("expose", cidrs=cidrs, masquerade=not without_masquerade)
+    client = Client(run_dir, _PATIENT)
+    fqdn = None if name is None else in_domain(client, name)
+    answer = client.call("expose", cidrs=cidrs, masquerade=not without_masquerade)
+    if fqdn is not None:
+        for address in (each for each in answer["addresses"] if ":" not in each):
+            add_name(client, _EXPOSED, address, fqdn)
     _print_addresses(answer["addresses"], as_json)
 
 
@@ -85,7 +94,14 @@ def expose(words: tuple[str, ...], without_masquerade: bool, as_json: bool, run_
 def hide(words: tuple[str, ...], as_json: bool, run_dir: Path) -> None:
     """Take addresses (all, if none is given) from this host."""
     cidrs = _only_addresses(words)
-    _print_addresses(Client(run_dir).call("hide", cidrs=cidrs)["addresses"], as_json)
+    client = Client(run_dir)
+    addresses = client.call("hide", cidrs=cidrs)["addresses"]
+    for address in (each for each in addresses if ":" not in each):
+        try:
+            client.act("DELETE", f"/name/{_EXPOSED}/{address}")
+        except NotFound:
+            break  # names are off
+    _print_addresses(addresses, as_json)
 
 
 VERBS = (attach, detach, expose, hide)

@@ -188,13 +188,19 @@ def test_words_in_the_wrong_place_print_the_usage(plait: Plait, node: MemoryNode
     [
         ["attach", "10.2.1.1/24", "--rewrite-hosts", "c1"],
         ["attach", "10.2.1.1/24", "--add-host=a:10.0.0.1", "c1"],
-        ["expose", "10.2.1.1/24", "-h", "host.weave.local"],
     ],
 )
-def test_options_about_dns_are_refused_by_name(plait: Plait, node: MemoryNode, words: list[str]) -> None:
+def test_options_about_hosts_are_refused_by_name(plait: Plait, node: MemoryNode, words: list[str]) -> None:
     ended = plait(*words)
     assert (ended.code, ended.out) == (1, "")
-    assert "is about DNS" in ended.err
+    assert "is about a container's /etc/hosts" in ended.err
+
+
+def test_a_name_needs_names(plait: Plait, node: MemoryNode) -> None:
+    ended = plait("expose", "10.2.1.1/24", "-h", "host")
+    assert (ended.code, ended.out) == (4, "")
+    assert "launched with --no-dns" in ended.err
+    assert node.exposed == []
 
 
 def test_detach(plait: Plait, node: MemoryNode) -> None:
