@@ -12,6 +12,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from importlib import resources
+from itertools import product
 from pathlib import Path
 
 from plait.errors import KernelLacks
@@ -326,6 +327,10 @@ def remove(pins: Path) -> None:
     """Remove programs, maps and device of a node that does not run. Links of the programs end with their pins."""
     with Netlink() as netlink:
         netlink.delete_link(DEVICE)
+        links = netlink.links()
+    for link, direction in product(links, Direction):  # clsact has no pins that say where programs are
+        with suppress(KernelLacks):  # a kernel without filters has none of ours
+            detach(link.index, direction, None, Way.CLSACT)
     shutil.rmtree(pins, ignore_errors=True)
 
 
