@@ -10,8 +10,8 @@ from typing import NamedTuple
 from plait.dns import names
 from plait.mesh.name import PeerName
 
-MAX_ENTRIES = 100_000
-"""Entries of all peers: some 50 MB, and 10 MB of gossip, which is what one message may have. More are not taken."""
+MAX_ENTRIES = 50_000
+"""Entries of all peers: some 25 MB, and a second of work to tell or hear them all. More are not taken."""
 
 MAX_VERSION = 1 << 62
 """A version above is no count of changes; one more must still fit a signed 64-bit number."""

@@ -45,7 +45,7 @@ class Resolver:
         broadcast: Callable[[GossipData], None],
         warn: Callable[[str], None],
     ) -> None:
-        self.service = NameService(us, known, settings.domain, broadcast, time.time)
+        self.service = NameService(us, known, settings.domain, broadcast, time.time, warn)
         self._us = us
         self._settings = settings
         self._warn = warn
@@ -60,7 +60,7 @@ class Resolver:
             return
         rng = random.Random(secrets.randbits(64))
         responder = Responder(self.service.database.entries, self.service.domain, settings.ttl, rng)
-        server = DnsServer(responder, *found, settings.resolv_conf, settings.fallback_timeout)
+        server = DnsServer(responder, *found, settings.resolv_conf, settings.fallback_timeout, warn=self._warn)
         try:
             await server.listen()
         except PlaitError as error:

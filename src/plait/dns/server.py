@@ -74,7 +74,7 @@ class ResolvConf:
 class DnsServer:
     """Serves `responder` at `host` (an IP address) and `port`; `listen` before anything else.
 
-    `timeout` is how long one server upstream may take, in seconds.
+    `timeout` is how long one server upstream may take, in seconds; `warn` tells people.
     """
 
     def __init__(
@@ -85,12 +85,14 @@ class DnsServer:
         resolv_conf: Path | None,
         timeout: float = upstream.DEFAULT_TIMEOUT,
         upstream_port: int = upstream.PORT,
+        warn: Callable[[str], None] = lambda sentence: None,
     ) -> None:
         self._responder = responder
         self._host = host
         self._port = port
         self._timeout = timeout
         self._upstream_port = upstream_port
+        self._warn = warn
         self._resolv_conf = ResolvConf(resolv_conf, host)
         self._udp: socket.socket | None = None
         self._tcp: asyncio.Server | None = None
@@ -174,7 +176,7 @@ class DnsServer:
 
     def _forward_datagram(self, udp: socket.socket, query: bytes, forward: Forward, client: object) -> None:
         if self._in_flight >= MAX_IN_FLIGHT:
-            self.counts.overload += 1
+            self._overloaded()
             _send(udp, forward.refusal, client)
             return
         self._start(self._answer_datagram(udp, query, forward, client))
@@ -223,7 +225,7 @@ class DnsServer:
             if isinstance(reply, bytes):
                 self.counts.answered += 1
             elif self._in_flight >= MAX_IN_FLIGHT:
-                self.counts.overload += 1
+                self._overloaded()
                 reply = reply.refusal
             else:
                 reply = await self._ask(query, reply, self._ask_by_tcp)
@@ -232,6 +234,14 @@ class DnsServer:
                 await writer.drain()
 
     # Upstream
+
+    def _overloaded(self) -> None:
+        self.counts.overload += 1
+        servers = ", ".join(self.upstream) or "nobody"
+        self._warn(
+            f"questions for other names are refused, as {MAX_IN_FLIGHT} wait for {servers}; "
+            "see whether those servers answer"
+        )
 
     async def _ask(self, query: bytes, forward: Forward, ask: _Ask) -> bytes:
         """Give the first answer of a server, with the client's ID; the refusal if none answers."""

@@ -3,18 +3,17 @@
 import asyncio
 from collections.abc import Callable, Container, Iterable, Sequence
 
-from plait.dns import names
-from plait.dns.codec import encode
-from plait.dns.database import Database
-from plait.dns.entries import Entry, merge_lists
+from plait.dns import codec, names
+from plait.dns.database import Database, Received
+from plait.dns.entries import MAX_ENTRIES, Entry, merge_lists
 from plait.mesh.gossip import GossipData, GossipRefused
 from plait.mesh.name import PeerName
 
 EXPIRY_INTERVAL = 1800.0
 """Seconds between looks for deletions to forget: Weave's."""
 
-ENTRIES_PER_PAYLOAD = 20_000
-"""Some 2 MB; a message may have 10."""
+ENTRIES_PER_PAYLOAD = 5_000
+"""Some 500 kB and 50 ms of work at the receiver, which does other things between payloads."""
 
 
 class NameNews:
@@ -34,14 +33,14 @@ class NameNews:
         """Give the payloads; one, unless there are very many entries."""
         entries = merge_lists(self.entries, ())
         for start in range(0, len(entries) or 1, ENTRIES_PER_PAYLOAD):
-            yield encode(self.timestamp, entries[start : start + ENTRIES_PER_PAYLOAD])
+            yield codec.encode(self.timestamp, entries[start : start + ENTRIES_PER_PAYLOAD])
 
 
 class NameService:
     """Owns the names that this node knows; a Gossiper of the channel `nameserver`.
 
-    `known` are the peers of the mesh; `broadcast` tells news to all of them; `wall` gives Unix seconds. Names of other
-    domains than `domain` (with trailing dot) are not kept, which is Weave's way and no error.
+    `known` are the peers of the mesh; `broadcast` tells news to all of them; `wall` gives Unix seconds; `warn` tells
+    people. Names of other domains than `domain` (with trailing dot) are not kept, which is Weave's way and no error.
     """
 
     def __init__(
@@ -51,12 +50,15 @@ class NameService:
         domain: str,
         broadcast: Callable[[GossipData], None],
         wall: Callable[[], float],
+        warn: Callable[[str], None] = lambda sentence: None,
     ) -> None:
         self.database = Database(us, known)
         self.domain = names.absolute(domain)
         self._us = us
         self._broadcast = broadcast
         self._wall = wall
+        self._warn = warn
+        self._refused = 0
 
     # What the verbs and the containers do
 
@@ -115,19 +117,29 @@ class NameService:
 
     def receive(self, payload: bytes, now: float) -> GossipData | None:
         """Merge; what was new is news."""
-        _, received = self.database.receive(payload, self._now())
-        self._tell(received.corrections)
+        _, received = self._merge(payload)
         return self._news(received.new) if received.new else None
 
     def receive_broadcast(self, source: PeerName, payload: bytes, now: float) -> GossipData | None:
         """Merge what a peer told all, and pass on what of it is valid."""
-        data, received = self.database.receive(payload, self._now())
-        self._tell(received.corrections)
+        data, received = self._merge(payload)
         return NameNews(data.timestamp, received.valid)
 
     def receive_unicast(self, source: PeerName, payload: bytes, now: float) -> None:
         """Refuse: nobody is told alone."""
         raise GossipRefused(f"peer {source} sent names as a unicast, which the protocol does not allow")
+
+    def _merge(self, payload: bytes) -> tuple[codec.GossipData, Received]:
+        data, received = self.database.receive(payload, self._now())
+        self._tell(received.corrections)
+        refused = self.database.entries.refused
+        if refused > self._refused:
+            self._refused = refused
+            self._warn(
+                f"there are more than {MAX_ENTRIES} names in the mesh, and those above are not known here; "
+                "look with 'plait status dns' for who gives so many"
+            )
+        return data, received
 
     def _tell(self, entries: list[Entry]) -> None:
         if entries:

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from plait.dns import codec
 from plait.dns.database import Database
 from plait.dns.entries import TOMBSTONE_LIFE, Entries, Entry, merge_lists
+from plait.dns.service import NameService
 from plait.mesh.name import PeerName
 
 PEERS = [PeerName(1), PeerName(2), PeerName(3)]
@@ -104,3 +106,31 @@ def test_only_we_have_the_say_about_our_entries(mine: list[Entry], heard: list[E
     for entry in database.entries:
         if entry.origin == us and (other := theirs.get(entry.identity)) is not None:
             assert other.merged(entry) == entry
+
+
+def test_there_is_a_bound_and_people_hear_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plait.dns.entries.MAX_ENTRIES", 2)
+    said: list[str] = []
+    service = NameService(PEERS[0], set(PEERS), "weave.local.", lambda news: None, lambda: 1000.0, said.append)
+    told = [Entry("c", PEERS[1], number, "a.weave.local.") for number in range(3)]
+    service.receive(codec.encode(1000, told[:2]), 0.0)
+    assert said == []
+    service.receive(codec.encode(1000, told), 0.0)
+    assert len(service.database.entries) == 2
+    assert len(said) == 1
+    gone = [entry._replace(version=1, tombstone=900) for entry in told[:2]]
+    service.receive(codec.encode(1000, gone), 0.0)  # what is known can still change
+    assert service.lookup("a.weave.local.") == []
+    assert len(said) == 1
+
+
+def test_very_many_entries_are_told_in_several_payloads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plait.dns.service.ENTRIES_PER_PAYLOAD", 2)
+    service = NameService(PEERS[0], set(PEERS), "weave.local.", lambda news: None, lambda: 1000.0)
+    for number in range(5):
+        service.add("c", number, "a.weave.local.")
+    everything = service.everything()
+    assert everything is not None
+    payloads = [codec.decode(payload) for payload in everything.encode()]
+    assert [len(payload.entries) for payload in payloads] == [2, 2, 1]
+    assert list(merged(*(payload.entries for payload in payloads))) == list(service.database.entries)

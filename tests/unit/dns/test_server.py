@@ -31,11 +31,20 @@ ENTRIES = [
 Ask = Callable[[str], Awaitable[dns.message.Message]]
 
 
+class WarningServer(DnsServer):
+    """At a free port of loopback; remembers what it told people."""
+
+    def __init__(self, responder: Responder, resolv_conf: Path | None, patience: float, port: int) -> None:
+        self.warnings: list[str] = []
+        super().__init__(responder, "127.0.0.1", 0, resolv_conf, patience, port, self.warnings.append)
+
+
 @asynccontextmanager
-async def running(resolv_conf: Path | None = None, port: int = 53, patience: float = 5.0) -> AsyncIterator[DnsServer]:
-    server = DnsServer(
-        Responder(Entries(ENTRIES), "corp.local.", 30, random.Random(1)), "127.0.0.1", 0, resolv_conf, patience, port
-    )
+async def running(
+    resolv_conf: Path | None = None, port: int = 53, patience: float = 5.0
+) -> AsyncIterator["WarningServer"]:
+    responder = Responder(Entries(ENTRIES), "corp.local.", 30, random.Random(1))
+    server = WarningServer(responder, resolv_conf, patience, port)
     await server.listen()
     try:
         yield server
@@ -182,6 +191,8 @@ def test_too_many_questions_upstream_are_refused_at_once(tmp_path: Path, monkeyp
                     assert (await ask(server, "one.example.", tcp=tcp)).rcode() == dns.rcode.SERVFAIL
                     assert texts(await ask(server, "foo.corp.local.", tcp=tcp)) != []
                 assert server.counts.overload == 2
+                assert len(server.warnings) == 2  # the node says a sentence once, however often it is told
+                assert "2 wait for 127.0.0.5" in server.warnings[0]
                 for task in waiting:
                     task.cancel()
                 await asyncio.gather(*waiting, return_exceptions=True)
