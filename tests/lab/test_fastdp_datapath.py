@@ -231,7 +231,7 @@ def test_the_kernel_has_what_the_node_says_after_many_operations(lab: Lab) -> No
         elif what == "stop":
             host.plait("stop")
         elif what == "cut":
-            lab.cut(*hosts, udp=rng.choice(((6784,), (6783, 6784), ())))
+            lab.cut(hosts[0], hosts[1], udp=rng.choice(((6784,), (6783, 6784), ())))
         else:
             lab.heal()
         if is_up(host) and number % 5 == 0:

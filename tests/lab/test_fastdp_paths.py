@@ -44,12 +44,20 @@ def join(one: Host, other: Host) -> tuple[Container, Container]:
     return here, there
 
 
+def wait_for_mtu(near: Host, far: Host, mtu: int) -> None:
+    wait_until(lambda: next_hop(near, far).mtu == mtu, f"the kernel knows that {mtu} bytes fit", PATIENCE)
+
+
+def wait_for_relay(near: Host, far: Host) -> None:
+    wait_until(lambda: next_hop(near, far).via is Via.VXLAN, "the kernel has a way", PATIENCE)
+
+
 def test_a_middle_host_relays_in_the_kernel(lab: Lab) -> None:
     hosts, (one, two, three) = chain(lab)
     for near, far in ((0, 1), (1, 0), (1, 2), (2, 1)):
         wait_for_overlay(hosts[near], hosts[far], "fastdp")
     for near, far in ((0, 2), (2, 0)):
-        wait_until(lambda near=near, far=far: next_hop(hosts[near], hosts[far]).via is Via.VXLAN, "by VXLAN", PATIENCE)
+        wait_for_relay(hosts[near], hosts[far])
         assert next_hop(hosts[near], hosts[far]).hop == conf(hosts[1]).our_id
     both_ways(one, three, 10_000_000)
     assert one.ping(three, count=50).ok
@@ -93,7 +101,7 @@ def test_a_narrow_hop_in_the_middle(lab: Lab, icmp: bool) -> None:
     for near, far in ((one, other), (other, one)):
         wait_for_overlay(near, far, "fastdp")
         wait_for_path(near, far, lambda mtu: mtu == 1400, "it carries 1400")
-        wait_until(lambda near=near, far=far: next_hop(near, far).mtu == 1350, "the kernel knows", PATIENCE)
+        wait_for_mtu(near, far, 1350)
         assert HopFlag.KERNEL_ANSWERS not in next_hop(near, far).flags
     assert here.ping(there, size=1322, dont_fragment=True).ok
     refused = here.ping(there, size=1323, dont_fragment=True)
@@ -109,7 +117,7 @@ def test_jumbo_frames(lab: Lab) -> None:
     here, there = join(one, other)
     wait_for_path(one, other, lambda mtu: mtu == 9000, "it carries 9000")
     wait_for_overlay(one, other, "fastdp")
-    wait_until(lambda: next_hop(one, other).mtu == 8950, "the kernel knows", PATIENCE)
+    wait_for_mtu(one, other, 8950)
     assert here.ping(there, size=8922, dont_fragment=True).ok
     both_ways(here, there, 20_000_000)
     assert not drops(one)["no_tunnel"]

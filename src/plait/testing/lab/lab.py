@@ -311,8 +311,9 @@ def remove(name: str) -> None:
     finally:
         for path in paths:
             netns.delete(path.name)
-        # What a node pinned in bpffs outlives its namespace too.
-        for state_dir in _directory(name).glob("*/state"):
+        # What a node pinned in bpffs outlives its namespace, and its state too.
+        directory = _directory(name)
+        for state_dir in {*directory.glob("*/*"), *(each / "state" for each in directory.iterdir())}:
             shutil.rmtree(pins_of(state_dir), ignore_errors=True)
         shutil.rmtree(_directory(name))
 
