@@ -372,7 +372,9 @@ class PumpCore:
         link.counters["tx_dropped"] += 1
         if verdict is Verdict.TOO_BIG:
             # What a bridge with connection tracking puts together it must be able to send again in its own MTU.
-            mtu = max(link.mtu(src, dst), self._kernel_mtus.get(link.name, 0))
+            mtu = link.mtu(src, dst)
+            if src == self._us:  # the kernel takes what fits it; what others sent us by datagrams goes on by datagrams
+                mtu = max(mtu, self._kernel_mtus.get(link.name, 0))
             self._answer(raw[VNET_BYTES:], min(mtu, self._local_mtu), src, dst, now)
         else:
             self.counters[verdict.value] += 1
