@@ -1,15 +1,17 @@
 """What a report says of address allocation."""
 
+from collections.abc import Container
+
 from msgspec import UNSET, UnsetType
 
 from plait.api import model
 from plait.ipam.address import text
 from plait.ipam.service import AddressService
-from plait.mesh.router import Router
+from plait.mesh.name import PeerName
 
 
-def build_ipam(addresses: AddressService | None, router: Router) -> model.Ipam | UnsetType:
-    """Give Weave's part about addresses; absent without an allocator."""
+def build_ipam(addresses: AddressService | None, known: Container[PeerName]) -> model.Ipam | UnsetType:
+    """Give Weave's part about addresses, with the peers that are known in the mesh; absent without an allocator."""
     if addresses is None:
         return UNSET
     allocator = addresses.allocator
@@ -26,7 +28,7 @@ def build_ipam(addresses: AddressService | None, router: Router) -> model.Ipam |
                 size=piece.range.size,
                 peer=str(piece.peer),
                 nickname=nicknames.get(piece.peer, ""),
-                is_known_peer=piece.peer in router.peers,
+                is_known_peer=piece.peer in known,
                 version=piece.version,
             )
             for piece in allocator.ring.all_ranges()

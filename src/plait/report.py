@@ -64,7 +64,7 @@ def build_report(sources: Sources) -> model.Report:
         version=__version__,
         version_check=model.VersionCheck(),
         router=_router(sources),
-        ipam=build_ipam(sources.addresses, sources.router),
+        ipam=build_ipam(sources.addresses, sources.router.peers),
         dns=sources.names.report() if sources.names is not None else UNSET,
         plait=_plait(sources),
     )

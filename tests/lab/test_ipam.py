@@ -1,12 +1,14 @@
 """Addresses that nodes choose: distinct ones on all hosts, kept over restarts and crashes, given back by the dead."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_address, ip_network
 
 import pytest
 
-from lab.node_lab import check_logs, client, explained, kill, report, told, wait_for_neighbours
+from lab.node_lab import check_logs, explained, kill, problems, report, told
 from plait.testing.lab import Host, Lab, wait_until
+from plait.testing.lab.errors import CommandFailed
 from plait.testing.lab.features import missing_features
 from plait.testing.lab.hosts import Container
 
@@ -28,8 +30,7 @@ def launched(lab: Lab, *names: str, extra: tuple[str, ...] = ON) -> list[Host]:
     hosts = [lab.host(name) for name in names]
     for number, host in enumerate(hosts):
         host.launch(*hosts[:1] if number else (), extra=extra)
-    for host in hosts[1:]:
-        wait_until(lambda: len(report(host)["Router"]["Peers"]) == len(hosts), "all know all")
+    wait_until(lambda: all(len(report(host)["Router"]["Peers"]) == len(hosts) for host in hosts), "all know all")
     return hosts
 
 
@@ -55,7 +56,7 @@ def test_containers_get_distinct_addresses_and_keep_them(lab: Lab) -> None:
             assert ip_address(address) in ip_network(RANGE)
             containers[address] = (host, container)
     assert len(containers) == 6
-    (_, first), *others = containers.values()
+    _, first = next(iter(containers.values()))
     for address in list(containers)[1:]:
         first.run(["ping", "-c", "1", "-W", "5", address])
     host, container = containers[list(containers)[2]]
@@ -76,3 +77,71 @@ def test_containers_get_distinct_addresses_and_keep_them(lab: Lab) -> None:
     assert again == address, "a released address is the lowest free one"
     assert host.plait("expose").stdout.strip() not in {*containers, fresh}
     assert host.plait("hide").stdout.strip()
+
+
+def test_a_dead_peer_is_taken_over_and_one_that_leaves_hands_over(lab: Lab) -> None:
+    hosts = launched(lab, "h1", "h2", "h3")
+    for host in hosts:
+        attached(host, "a")
+    size = ip_network(RANGE).num_addresses
+    wait_until(lambda: set(owners(hosts[0])) == {"h1", "h2", "h3"}, "all own a part")
+    kill(hosts[2])
+    wait_until(lambda: "unreachable!" in hosts[0].plait("status", "ipam").stdout, "its end is noticed", 60)
+    explained(hosts[0].plait("rmpeer", "h2", check=False), 1, "h2 is in the network")
+    lost = owners(hosts[0])["h3"]
+    assert hosts[0].plait("rmpeer", "h3").stdout == f"{lost} IPs taken over from h3\n"
+    hosts[1].plait("reset")
+    wait_until(lambda: owners(hosts[0]) == {"h1": size}, "all is here")
+    assert "ready" in hosts[0].plait("status").stdout
+
+
+def test_who_cannot_have_an_address_is_told_why(lab: Lab) -> None:
+    [host] = launched(lab, "small", extra=("--ipalloc-range", "10.32.0.0/30"))
+    (first, _), _ = attached(host, "a"), attached(host, "b")
+    late = host.container("late")
+    with ThreadPoolExecutor() as threads:
+        waiting = threads.submit(host.attach, late)
+        told(host, f"{late.spec} waits for an address of 10.32.0.0/30", "none is free", "--ipalloc-range")
+        assert "waiting for IP(s) to become available" in host.plait("status").stdout
+        host.plait("detach", first.spec)
+        assert waiting.result() in ("10.32.0.1", "10.32.0.2")
+    wait_until(lambda: not problems(host), "nothing is wrong any more")
+
+    other = lab.host("lonely")
+    other.launch("10.255.255.1", extra=ON)
+    container = other.container("a")
+    with ThreadPoolExecutor() as threads:
+        waiting = threads.submit(other.attach, container)
+        told(other, "2 peers must agree", "1 are heard of", "--ipalloc-init consensus=N")
+        other.plait("stop")
+        with pytest.raises(CommandFailed):
+            waiting.result()
+
+
+def test_different_ranges_part_two_hosts_and_both_are_named(lab: Lab) -> None:
+    one, two = lab.host("one"), lab.host("two")
+    seed = f"--ipalloc-init=seed={one.peer_name}"
+    one.launch(extra=(*ON, seed))
+    two.launch(extra=("--ipalloc-range", "10.48.0.0/12", seed))
+    two.plait("connect", one.ip)
+    told(two, "Incompatible IP allocation ranges", "10.32.0.0/12", "10.48.0.0/12")
+
+
+def test_a_range_that_hides_a_network_of_the_host_is_refused(lab: Lab) -> None:
+    host = lab.host("h")
+    host.run(["ip", "link", "add", "lan", "type", "veth", "peer", "name", "far"])
+    host.run(["ip", "address", "add", "10.33.0.1/16", "dev", "lan"])
+    host.run(["sh", "-c", "ip link set lan up && ip link set far up"])
+    done = host.plait("launch", check=False)
+    explained(done, 1, "10.32.0.0/12 overlaps with existing route 10.33.0.0/16 on host (device lan)", "--ipalloc-range")
+    host.launch(extra=("--ipalloc-range", "10.33.0.0/20"))
+    told(host, "10.33.0.0/20 overlaps with existing route 10.33.0.0/16 on host (device lan)")
+
+
+def test_addresses_of_dead_containers_are_released(lab: Lab) -> None:
+    [host] = launched(lab, "h", extra=("--ipalloc-range", "10.32.0.0/29"))
+    container, address = attached(host, "a")
+    path = f"/run/netns/{container.netns}"
+    host.run(["sh", "-c", f"umount {path} && rm {path}"])
+    wait_until(lambda: report(host)["IPAM"]["ActiveIPs"] == 0, "it is released", 60)
+    assert attached(host, "b")[1] == address

@@ -83,9 +83,9 @@ class Client:
         finally:
             connection.close()
 
-    def text(self, path: str) -> str:
-        """GET a text; raises PlaitError with the body if the answer is not a good one."""
-        return _good(self.request("GET", path)).body
+    def text(self, path: str, method: str = "GET") -> str:
+        """Get a text; raises PlaitError with the body if the answer is not a good one."""
+        return _good(self.request(method, path)).body
 
     def act(self, method: str, path: str) -> None:
         """Send a request whose answer has no body; raises PlaitError with the body of one that is not good."""

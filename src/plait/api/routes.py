@@ -12,6 +12,7 @@ import msgspec
 from aiohttp import web
 
 from plait.api import metrics, remarks, status
+from plait.api.addresses import AddressRoutes
 from plait.api.client import DETAIL_HEADER, EXIT_CODE_HEADER
 from plait.api.form import form_of, json_answer, json_body, text_error
 from plait.api.model import NodeService, Report
@@ -24,15 +25,16 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 # What Go's strconv.ParseBool takes.
 _TRUE, _FALSE = ("1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE", "false", "False")
-# Weave's pages of services that are off: they fail rather than being absent.
-_OFF_PAGES = ("ipam",)
 # Which the CLI concludes from the status alone.
 _WEAVES_EXIT_CODES = (PlaitError.exit_code, NotFound.exit_code)
 _EXECUTION_FAILED = "error during template execution"
 
 
 class AttachBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Body of /plait/attach; the answer is `{"addresses": [...]}` without prefix lengths."""
+    """Body of /plait/attach, `cidrs` as of NodeService.attach.
+
+    The answer is `{"addresses": [...]}` without prefix lengths.
+    """
 
     container: str
     cidrs: list[str]
@@ -104,8 +106,6 @@ class Routes:
             web.post("/connect", self._connect),
             web.post("/forget", self._forget),
             web.post("/expose/{ip}/{length}", self._weave_expose),
-            web.delete("/peer", self._leave),
-            web.delete("/peer/{id}", self._take_over),
             web.post("/plait/attach", self._attach),
             web.post("/plait/detach", self._detach),
             web.post("/plait/expose", self._expose),
@@ -114,6 +114,7 @@ class Routes:
             web.post("/plait/trace", self._trace),
             web.post("/plait/stop", self._stop),
             *NameRoutes(self._service).routes(),
+            *AddressRoutes(self._service).routes(),
         ]
 
     # Weave's routes
@@ -123,12 +124,11 @@ class Routes:
 
     async def _status_sub(self, request: web.Request) -> web.Response:
         sub = request.match_info["sub"]
-        if sub in _OFF_PAGES:
-            return text_error(500, _EXECUTION_FAILED)
         if sub not in status.SUBS:
             raise web.HTTPNotFound
         report = await self._service.report()
-        if sub == "dns" and not report.dns:
+        # Weave's pages of services that are off fail rather than being absent.
+        if (sub == "dns" and not report.dns) or (sub == "ipam" and not report.ipam):
             return text_error(500, _EXECUTION_FAILED)
         return _page(report, status.SUBS[sub])
 
@@ -173,14 +173,6 @@ class Routes:
         except PlaitError as error:
             return text_error(500, f"unable to expose: {error}")
         return web.Response(status=204)
-
-    async def _leave(self, request: web.Request) -> web.Response:
-        """Weave hands over address space here; a node without an allocator owns none."""
-        return web.Response(status=204)
-
-    async def _take_over(self, request: web.Request) -> web.Response:
-        """Weave's answer without an allocator: nothing can be taken over, and that is no failure."""
-        return web.Response()
 
     # plait's own
 

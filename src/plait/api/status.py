@@ -17,6 +17,8 @@ from plait.api.model import (
     DatapathNeighbour,
     DatapathProgram,
     Dns,
+    Ipam,
+    IpamEntry,
     Peer,
     Report,
 )
@@ -36,6 +38,7 @@ def summary(report: Report) -> str:
         [("Version", f"{report.version} (version check update disabled)")],
         _router(report),
     ]
+    blocks += [_ipam(report.ipam)] if report.ipam else []
     blocks += [_dns(report.dns)] if report.dns else []
     blocks += [block] if (block := _problems(report)) else []
     return "\n".join(_lines(f"{label:>{_LABEL_WIDTH}}: {value}" for label, value in block) for block in blocks)
@@ -87,12 +90,27 @@ def dns(report: Report) -> str:
     )
 
 
+def ipam(report: Report) -> str:
+    """Give each owner of addresses and how many it has, this node first; nothing until the range is divided."""
+    if not report.ipam:
+        return ""
+    sizes: Counter[str] = Counter()
+    first: dict[str, IpamEntry] = {}
+    for entry in report.ipam.entries or []:
+        sizes[entry.peer] += entry.size
+        first.setdefault(entry.peer, entry)
+    us = report.router.name
+    owners = sorted(first, key=lambda peer: peer != us)
+    return _lines(_owner(first[peer], sizes[peer], report.ipam, is_us=peer == us) for peer in owners)
+
+
 SUBS: dict[str, Callable[[Report], str]] = {
     "targets": targets,
     "connections": connections,
     "peers": peers,
     "datapath": datapath,
     "dns": dns,
+    "ipam": ipam,
 }
 """What may follow `status`."""
 
@@ -159,6 +177,34 @@ def _router(report: Report) -> list[tuple[str, str]]:
         ("Peers", _peer_counts(router.peers)),
         ("TrustedSubnets", ", ".join(router.trusted_subnets) or "none"),
     ]
+
+
+def _ipam(ipam: Ipam) -> list[tuple[str, str]]:
+    return [
+        ("Service", "ipam"),
+        ("Status", _ipam_state(ipam)),
+        ("Range", ipam.range),
+        ("DefaultSubnet", ipam.default_subnet),
+    ]
+
+
+def _ipam_state(ipam: Ipam) -> str:
+    if ipam.entries:
+        if not any(entry.size and entry.is_known_peer for entry in ipam.entries):
+            return "all IP ranges owned by unreachable peers - use 'rmpeer' if they are dead"
+        return "waiting for IP(s) to become available" if ipam.pending_allocates else "ready"
+    if ipam.paxos is None:
+        return "idle"
+    if not ipam.paxos.elector:
+        return "priming"
+    return f"awaiting consensus (quorum: {ipam.paxos.quorum}, known: {ipam.paxos.known_nodes})"
+
+
+def _owner(entry: IpamEntry, size: int, ipam: Ipam, *, is_us: bool) -> str:
+    of_others = "" if entry.is_known_peer else "- unreachable!"
+    note = f"({ipam.active_ips} active)" if is_us else of_others
+    share = 100 * size / ipam.range_num_ips
+    return f"{f'{entry.peer}({entry.nickname})':<{_PEER_WIDTH}} {size:>8} IPs ({share:04.1f}% of total) {note}"
 
 
 def _dns(dns: Dns) -> list[tuple[str, str]]:

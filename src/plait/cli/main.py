@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import click
 
 from plait.api.client import NotRunning
-from plait.cli import lifecycle, names, peering, plumbing, show, trace
+from plait.cli import addresses, lifecycle, names, peering, plumbing, show, trace
 from plait.errors import PlaitError
 
 # What a shell says of a program that ended by Ctrl-C: 128 + SIGINT.
@@ -20,8 +20,6 @@ REMOVED = {"run", "start", "restart"} | {
 }
 # Weave's verbs that need a service which is not there yet, with what it is.
 NOT_YET = {
-    "prime": "automatic addresses",
-    "rmpeer": "automatic addresses",
     "env": "the Docker API proxy",
     "config": "the Docker API proxy",
     "setup": "the CNI plugin",
@@ -76,7 +74,15 @@ def cli() -> None:
     """One network for the containers of many hosts."""
 
 
-for _verb in (*lifecycle.VERBS, *peering.VERBS, *plumbing.VERBS, *names.VERBS, *show.VERBS, *trace.VERBS):
+for _verb in (
+    *lifecycle.VERBS,
+    *peering.VERBS,
+    *plumbing.VERBS,
+    *addresses.VERBS,
+    *names.VERBS,
+    *show.VERBS,
+    *trace.VERBS,
+):
     cli.add_command(_verb)
 
 

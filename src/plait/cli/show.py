@@ -13,10 +13,9 @@ from plait.cli.options import json_option, run_dir_option
 from plait.cli.verb import Verb
 from plait.errors import NodeUnreachable, PlaitError, UsageError
 
-_SUBS = ("targets", "connections", "peers", "datapath", "dns")
+_SUBS = ("targets", "connections", "peers", "datapath", "dns", "ipam")
 # The program's own version is worth more than a long wait for the node's, seconds.
 _VERSION_PATIENCE = 3.0
-_NOT_HERE = {"ipam": "automatic addresses"}
 
 
 @click.command(cls=Verb, short_help="Show the node, its connections and what is wrong.")
@@ -24,9 +23,7 @@ _NOT_HERE = {"ipam": "automatic addresses"}
 @json_option
 @run_dir_option
 def status(sub: str | None, as_json: bool, run_dir: Path) -> None:
-    """Show the node; SUB is targets, connections, peers, datapath or dns."""
-    if sub in _NOT_HERE:
-        raise PlaitError(f"'status {sub}' needs {_NOT_HERE[sub]}, which this version of plait does not have")
+    """Show the node; SUB is targets, connections, peers, datapath, dns or ipam."""
     if sub is not None and sub not in _SUBS:
         usage = f"Usage: plait status [--json] [{'|'.join(_SUBS)}]"
         raise UsageError(f"Invalid 'weave status' sub-command: {sub}\n{usage}")
@@ -49,8 +46,8 @@ def _part(report: dict[str, Any], sub: str | None) -> Any:
         return {"Connections": report["Router"]["Connections"], "Details": report["Plait"]["Connections"]}
     if sub == "datapath":
         return report["Plait"]["Datapath"]
-    if sub == "dns":
-        return report.get("DNS")
+    if sub in ("dns", "ipam"):
+        return report.get(sub.upper())
     return report if sub is None else report["Router"][parts[sub]]
 
 

@@ -80,9 +80,10 @@ class AddressService:
         disk: Disk,
         warn: Callable[[str], None],
         on_unsaved: Callable[[StateError], None],
+        rng: random.Random | None = None,
     ) -> None:
         self.default_subnet = default_subnet
-        self.allocator = Allocator(settings, mesh, random.Random(secrets.randbits(256)))
+        self.allocator = Allocator(settings, mesh, rng or random.Random(secrets.randbits(256)))
         self._mesh = mesh
         self._disk = disk
         self._warn = warn
@@ -104,7 +105,11 @@ class AddressService:
         await self._ready.wait()
         while True:
             await asyncio.sleep(TICK)
-            self._do(self.allocator.tick(_now()))
+            self.tick()
+
+    def tick(self) -> None:
+        """Try again what waits."""
+        self._do(self.allocator.tick(_now()))
 
     # Requests
 

@@ -27,7 +27,7 @@ def with_names(weave: dict[str, Any]) -> model.Report:
 
 def report_of(weave: dict[str, Any]) -> model.Report:
     """What Weave reported, as a report of ours (which has more) without what is off."""
-    weave = {key: value for key, value in weave.items() if key != "DNS"}
+    weave = {key: value for key, value in weave.items() if key not in ("DNS", "IPAM")}
     return msgspec.convert({**weave, "Plait": msgspec.to_builtins(NOTHING_SPECIAL)}, model.Report)
 
 

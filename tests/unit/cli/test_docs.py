@@ -4,11 +4,13 @@ import re
 from pathlib import Path
 
 import click
+import msgspec
 from msgspec.structs import replace
 
 import plait.attach.service
 import plait.host.netlink
 import plait.mesh.router
+from golden import document
 from plait import errors
 from plait.api import metrics, model, status
 from plait.api.routes import Routes
@@ -58,6 +60,7 @@ def test_every_route_is_named() -> None:
 
 def test_every_metric_is_named() -> None:
     named = model.Dns(domain="weave.local.", upstream=[], address="", ttl=1, entries=[])
-    text = metrics.render(replace(sample_report(), dns=named)).decode()
+    shared = msgspec.convert(document("mesh/live/status_samples.json")["nodes"]["node2"]["report"]["IPAM"], model.Ipam)
+    text = metrics.render(replace(sample_report(), dns=named, ipam=shared)).decode()
     names = set(re.findall(r"^((?:weave|plait)_[a-z_]+)", text, re.MULTILINE))
     assert names == set(re.findall(r"^\| `((?:weave|plait)_[a-z_]+)`", API, re.MULTILINE))
