@@ -86,6 +86,8 @@ class PumpCore:
         self._answers = TokenBucket()
         self._short_ids: dict[int, bytes] = {}
         self._kernel_mtus: dict[bytes, int] = {}
+        self._is_labelled = False
+        """The last frame of a container came with the kernel's labels."""
         self._set_local_mtu(DEFAULT_LOCAL_MTU)
 
     # From the node
@@ -259,6 +261,7 @@ class PumpCore:
     # Helpers
 
     def _decide(self, ids: tuple[int, int] | None, head: bytes, now: float) -> Decision:
+        self._is_labelled = ids is not None
         if ids is None:
             return self._forwarder.captured(head, now)
         unknown = b""
@@ -373,7 +376,7 @@ class PumpCore:
         if verdict is Verdict.TOO_BIG:
             # What a bridge with connection tracking puts together it must be able to send again in its own MTU.
             mtu = link.mtu(src, dst)
-            if src == self._us:  # the kernel takes what fits it; what others sent us by datagrams goes on by datagrams
+            if src == self._us and self._is_labelled:  # the kernel has it as too long, and takes what fits it
                 mtu = max(mtu, self._kernel_mtus.get(link.name, 0))
             self._answer(raw[VNET_BYTES:], min(mtu, self._local_mtu), src, dst, now)
         else:
