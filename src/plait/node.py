@@ -24,6 +24,7 @@ from plait.errors import PlaitError, StateError
 from plait.host import udp, underlay
 from plait.ipam.address import Cidr
 from plait.ipam.attaching import Attaching
+from plait.ipam.check import Use, check
 from plait.ipam.mesh_view import MeshView
 from plait.ipam.paxos import Voter
 from plait.ipam.requests import Claim
@@ -54,7 +55,7 @@ from plait.overlay.sleeve.plait1.native.engine import load_engine
 from plait.overlay.sleeve.supervisor import Pump
 from plait.overlay.switch import FASTDP
 from plait.report import Sources, build_report
-from plait.startup import Host, open_host, pid_file, reset_host
+from plait.startup import Host, open_host, pid_file, range_overlap, reset_host
 from plait.state import Store
 from plait.targets import RETRY_INTERVAL, Targets
 from plait.tracing import Tracer
@@ -399,6 +400,13 @@ class Node:
         """See NodeService."""
         return await self._attacher.is_running(ident)
 
+    async def check_addresses(self) -> list[model.Finding]:
+        """See NodeService."""
+        allocator = None if self.addresses is None else self.addresses.allocator
+        overlap = await asyncio.to_thread(range_overlap, self._config)
+        found = check(allocator, _uses(self._store), self._router.peers, overlap)
+        return [model.Finding(each.what, each.cure) for each in found]
+
     async def interfaces(self, idents: list[str]) -> list[model.Interface]:
         """See NodeService."""
         return await self._attacher.interfaces(idents)
@@ -595,6 +603,12 @@ def _prepare_loop(wanted: str) -> None:
         _log.debug("%s", build())
     if wanted == "compiled":
         load_engine("compiled")
+
+
+def _uses(store: Store) -> Iterator[Use]:
+    for attachment in store.attachments:
+        yield from (Use(attachment.ident, attachment.netns_id, cidr) for cidr in attachment.cidrs)
+    yield from (Use(EXPOSED, EXPOSED, exposure.cidr) for exposure in store.exposures)
 
 
 def _in_use(store: Store) -> Iterator[Claim]:

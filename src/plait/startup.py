@@ -62,7 +62,10 @@ def open_host(config: Config, store: Store) -> Iterator[Host]:
     """Open what a node needs; raises PlaitError that says what is missing or taken."""
     if os.geteuid() != 0:
         raise PermissionNeeded("plait must be run as root: it makes network links; use sudo")
-    overlap = _overlap(config)
+    # Who chose the range himself is only warned, as by Weave.
+    overlap = range_overlap(config)
+    if overlap is not None and config.ipalloc_range == DEFAULT_RANGE:
+        raise AddressConflict(f"{overlap}: choose another range with --ipalloc-range, on all peers")
     name = _choose_name(config, store)
     with contextlib.ExitStack() as stack:
         sockets = udp.open_sleeve_sockets(config.host, config.port)
@@ -78,11 +81,8 @@ def open_host(config: Config, store: Store) -> Iterator[Host]:
         yield host
 
 
-def _overlap(config: Config) -> str | None:
-    """Say which network of the host the addresses to share out hide, if any.
-
-    Raise AddressConflict if the operator did not choose them; who did is warned only, as by Weave.
-    """
+def range_overlap(config: Config) -> str | None:
+    """Say which network of the host the addresses to share out hide, if any."""
     if config.ipalloc_range is None:
         return None
     with Netlink() as netlink:
@@ -91,10 +91,7 @@ def _overlap(config: Config) -> str | None:
         found = underlay.overlap_with(ip_interface(str(config.ipalloc_range)), [route], (config.bridge,))
         if found is None:
             continue
-        what = f"{found} (device {route.device}); what is there and containers may not meet"
-        if config.ipalloc_range == DEFAULT_RANGE:
-            raise AddressConflict(f"{what}: choose another range with --ipalloc-range, on all peers")
-        return what
+        return f"{found} (device {route.device}); what is there and containers may not meet"
     return None
 
 

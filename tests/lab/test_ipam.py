@@ -89,10 +89,13 @@ def test_a_dead_peer_is_taken_over_and_one_that_leaves_hands_over(lab: Lab) -> N
     wait_until(lambda: "unreachable!" in hosts[0].plait("status", "ipam").stdout, "its end is noticed", 60)
     explained(hosts[0].plait("rmpeer", "h2", check=False), 1, "h2 is in the network")
     lost = owners(hosts[0])["h3"]
+    found = hosts[0].plait("ipam", "check", check=False)
+    assert (found.status, f"{lost} addresses are owned by peer {hosts[2].peer_name}(h3)" in found.stdout) == (1, True)
     assert hosts[0].plait("rmpeer", "h3").stdout == f"{lost} IPs taken over from h3\n"
     hosts[1].plait("reset")
     wait_until(lambda: owners(hosts[0]) == {"h1": size}, "all is here")
     assert "ready" in hosts[0].plait("status").stdout
+    assert hosts[0].plait("ipam", "check").stdout == ""
 
 
 def test_who_cannot_have_an_address_is_told_why(lab: Lab) -> None:
@@ -133,7 +136,7 @@ def test_a_range_that_hides_a_network_of_the_host_is_refused(lab: Lab) -> None:
     host.run(["ip", "address", "add", "10.33.0.1/16", "dev", "lan"])
     host.run(["sh", "-c", "ip link set lan up && ip link set far up"])
     done = host.plait("launch", check=False)
-    explained(done, 1, "10.32.0.0/12 overlaps with existing route 10.33.0.0/16 on host (device lan)", "--ipalloc-range")
+    explained(done, 9, "10.32.0.0/12 overlaps with existing route 10.33.0.0/16 on host (device lan)", "--ipalloc-range")
     host.launch(extra=("--ipalloc-range", "10.33.0.0/20"))
     told(host, "10.33.0.0/20 overlaps with existing route 10.33.0.0/16 on host (device lan)")
 

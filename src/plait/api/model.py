@@ -439,6 +439,13 @@ class Names(Protocol):
         """Everything."""
 
 
+class Finding(msgspec.Struct, frozen=True):
+    """Something that is wrong, and what to do."""
+
+    what: str
+    cure: str
+
+
 class NodeService(Protocol):
     """A running node as the API sees it. Every method may raise PlaitError."""
 
@@ -477,6 +484,9 @@ class NodeService(Protocol):
 
     async def hide(self, cidrs: list[str]) -> list[str]:
         """Take them (all, if none is named) away; only addresses that were there are named in the answer."""
+
+    async def check_addresses(self) -> list[Finding]:
+        """Find what is wrong with the addresses of this host."""
 
     async def interfaces(self, idents: list[str]) -> list[Interface]:
         """Interfaces of the named containers; `weave:expose` is the bridge, `weave:allids` all containers."""

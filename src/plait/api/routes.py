@@ -67,6 +67,10 @@ class IdentsBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     idents: list[str]
 
 
+class EmptyBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of /plait/ipam-check; the answer is `{"findings": [{"what", "cure"}, ...]}`."""
+
+
 class TraceBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Body of /plait/trace; the answer is a model.Trace."""
 
@@ -112,6 +116,7 @@ class Routes:
             web.post("/plait/hide", self._hide),
             web.post("/plait/interfaces", self._interfaces),
             web.post("/plait/trace", self._trace),
+            web.post("/plait/ipam-check", self._check_addresses),
             web.post("/plait/stop", self._stop),
             *NameRoutes(self._service).routes(),
             *AddressRoutes(self._service).routes(),
@@ -196,6 +201,10 @@ class Routes:
     async def _interfaces(self, request: web.Request) -> web.Response:
         body = await json_body(request, IdentsBody)
         return json_answer({"interfaces": msgspec.to_builtins(await self._service.interfaces(body.idents))})
+
+    async def _check_addresses(self, request: web.Request) -> web.Response:
+        await json_body(request, EmptyBody)
+        return json_answer({"findings": msgspec.to_builtins(await self._service.check_addresses())})
 
     async def _trace(self, request: web.Request) -> web.Response:
         body = await json_body(request, TraceBody)

@@ -102,6 +102,11 @@ class MemoryNode:
         self.exposed = [cidr for cidr in self.exposed if cidr not in removed]
         return _bare(removed)
 
+    async def check_addresses(self) -> list[model.Finding]:
+        return [
+            model.Finding(f"{ident} has no address", "attach it") for ident, had in self.containers.items() if not had
+        ]
+
     async def is_running(self, ident: str) -> bool:
         return True
 

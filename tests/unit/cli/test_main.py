@@ -20,7 +20,7 @@ PLAIT = (sys.executable, "-m", "plait")
 VERBS = [
     *("launch", "daemon", "stop", "reset", "connect", "forget", "attach", "detach", "expose", "hide"),
     *("status", "ps", "report", "trace", "version", "dns-add", "dns-remove", "dns-lookup", "dns-args"),
-    *("prime", "rmpeer"),
+    *("prime", "rmpeer", "ipam"),
 ]
 
 

@@ -1,5 +1,6 @@
 """The verbs against a real server around a node in memory."""
 
+import gzip
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -8,10 +9,11 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from golden import document
+from golden import VECTORS, document
 from plait import __version__
 from plait.cli.main import run
 from plait.config import Config
+from plait.state import Store
 from unit.api.nodes import MemoryNode, directory, serving
 
 
@@ -264,3 +266,31 @@ def test_verbs_without_a_node_end_with_7(plait: Plait, words: list[str]) -> None
     for_scripts, for_people = ended.err.splitlines()
     assert for_scripts == "weave container is not present. Have you launched it?"
     assert "plait launch" in for_people
+
+
+def test_a_check_of_addresses_ends_with_1_if_anything_is_wrong(plait: Plait, node: MemoryNode) -> None:
+    assert plait("ipam", "check") == Ended(0, "", "")
+    node.containers["c1"] = []
+    assert plait("ipam", "check") == Ended(1, "c1 has no address; cure: attach it\n", "")
+    found = json.loads(plait("ipam", "check", "--json").out)
+    assert found == {"findings": [{"what": "c1 has no address", "cure": "attach it"}]}
+    assert plait("ipam", "import").code == 1
+    assert plait("ipam", "check", "file").code == 1
+
+
+def test_what_weave_kept_is_taken_over(plait: Plait, tmp_path: Path) -> None:
+    packed = (VECTORS / "ipam" / "db" / "host2.weavedata.db.gz").read_bytes()
+    (tmp_path / "weavedata.db").write_bytes(gzip.decompress(packed))
+    state = str(tmp_path / "state")
+    done = plait("ipam", "import", "--json", "--state-dir", state, str(tmp_path / "weavedata.db"))
+    found = json.loads(done.out)
+    assert (done.code, found["name"], found["targets"]) == (0, "02:00:00:00:00:02", ["10.77.0.1"])
+    with Store(state) as store:
+        assert str(store.peer_name) == found["name"]
+        assert store.targets == found["targets"]
+        assert store.addresses is not None
+        assert len(store.addresses.holdings) == found["holders"] > 0
+    again = plait("ipam", "import", "--state-dir", state, str(tmp_path / "weavedata.db"))
+    assert (again.code, again.out, "has been used already" in again.err) == (10, "", True)
+    missing = plait("ipam", "import", "--state-dir", state, str(tmp_path / "nothing"))
+    assert (missing.code, "cannot be read" in missing.err) == (10, True)
