@@ -18,6 +18,7 @@ from plait.attach.runtime import RuntimeUnavailable
 from plait.attach.service import Attacher
 from plait.config import Config
 from plait.dns.codec import CHANNEL as NAMES_CHANNEL
+from plait.dns.containers import ContainerNames
 from plait.dns.resolver import Resolver
 from plait.docker.client import DockerClient
 from plait.errors import PlaitError, StateError
@@ -134,6 +135,9 @@ class Node:
         if config.dns is not None:
             self.names = Resolver(self.name, self._router.peers, config.dns, self._tell_names, self._troubles.warn)
             self._router.register(NAMES_CHANNEL, self.names.service)
+        self._container_names: ContainerNames | None = None
+        if self.names is not None and docker is not None:
+            self._container_names = ContainerNames(self.names, docker, self._troubles.warn)
         self._attached_addresses: set[str] = set()
         self.addresses = self._new_addresses(store)
         self._attaching = Attaching(self._attacher, self.addresses)
@@ -201,6 +205,7 @@ class Node:
             ("reconcile", self._keep_reconciled()),
             ("names", self._keep_resolved()),
             ("watchdog", self._feed_watchdog()),
+            ("names of containers", self._name_containers()),
             *([("old names", self.names.service.keep_expiring())] if self.names is not None else []),
         ]
 
@@ -230,6 +235,7 @@ class Node:
         if self.addresses is not None:
             self.addresses.found(_in_use(self._store))
             self.addresses.open()
+        self._release_names()
         self._is_ready = True
         sdnotify.notify("READY=1", f"STATUS=node {self.name} of {len(self._targets.texts)} targets")
         _log.info("node %s(%s) is ready on port %d", self.name, self._config.nickname, self._config.port)
@@ -312,6 +318,13 @@ class Node:
         self._router.broadcast(NAMES_CHANNEL, news)
         asyncio.get_running_loop().call_soon(self._transport.flush)
 
+    async def _name_containers(self) -> None:
+        """Give the containers of an earlier node their names again."""
+        for attachment in list(self._store.attachments):
+            if attachment.docker_id is not None:
+                held = [cidr.partition("/")[0] for cidr in attachment.cidrs]
+                await self.name_container(attachment.docker_id, held)
+
     def _release_names(self) -> None:
         """Delete names of containers for addresses that they have no longer."""
         held = {cidr.partition("/")[0] for attachment in self._store.attachments for cidr in attachment.cidrs}
@@ -379,6 +392,11 @@ class Node:
         finally:
             self._release_names()
             self._overlays.ask_kernel()
+
+    async def name_container(self, container: str, addresses: list[str]) -> None:
+        """See NodeService."""
+        if self._container_names is not None:
+            await self._container_names.attached(container, addresses)
 
     async def detach(self, container: str, cidrs: list[str]) -> list[str]:
         """See NodeService."""

@@ -64,6 +64,25 @@ def run(
     asyncio.run(with_engine(tmp_path / "sock", body, look, everything))
 
 
+@pytest.mark.parametrize(
+    ("config", "fqdn"),
+    [
+        ({"Hostname": "web.weave.local", "Domainname": ""}, "web.weave.local"),
+        ({"Hostname": "web", "Domainname": "weave.local"}, "web.weave.local"),
+        ({"Hostname": "f00d"}, ""),
+        ({}, ""),
+    ],
+)
+def test_inspect_tells_the_whole_host_name(tmp_path: Path, config: dict[str, str], fqdn: str) -> None:
+    async def look(_: web.Request) -> web.Response:
+        return web.json_response({**ENGINE["f00d"], "Config": config})
+
+    async def body(client: DockerClient) -> None:
+        assert (await client.inspect("web")).fqdn == fqdn
+
+    run(tmp_path, body, look)
+
+
 def test_inspect_finds_by_name_and_id(tmp_path: Path) -> None:
     async def body(client: DockerClient) -> None:
         web_container = RuntimeContainer("f00d", "web", 42, True, "none")

@@ -476,6 +476,9 @@ class NodeService(Protocol):
         address at all for `net:default`.
         """
 
+    async def name_container(self, container: str, addresses: list[str]) -> None:
+        """Give an attached container the name that it brings with it, for these addresses; none is no failure."""
+
     async def detach(self, container: str, cidrs: list[str]) -> list[str]:
         """Take these addresses (all, if none is named) away, and `ethwe` with the last."""
 

@@ -39,6 +39,7 @@ class AttachBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     container: str
     cidrs: list[str]
     multicast_route: bool = True
+    without_dns: bool = False
 
 
 class DetachBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -184,6 +185,8 @@ class Routes:
     async def _attach(self, request: web.Request) -> web.Response:
         body = await json_body(request, AttachBody)
         addresses = await self._service.attach(body.container, body.cidrs, body.multicast_route)
+        if not body.without_dns:
+            await self._service.name_container(body.container, addresses)
         return json_answer({"addresses": addresses})
 
     async def _detach(self, request: web.Request) -> web.Response:

@@ -20,13 +20,17 @@ class RuntimeUnavailable(PlaitError):
 
 @dataclass(frozen=True, slots=True)
 class RuntimeContainer:
-    """A container as its engine describes it. `pid` is 0 when it does not run; `network_mode` is Docker's word."""
+    """A container as its engine describes it. `pid` is 0 when it does not run; `network_mode` is Docker's word.
+
+    `fqdn` is its host name with its domain, empty without a domain.
+    """
 
     ident: str
     name: str
     pid: int
     running: bool
     network_mode: str
+    fqdn: str = ""
 
 
 class ContainerRuntime(Protocol):

@@ -47,14 +47,18 @@ def split_words(words: tuple[str, ...]) -> tuple[list[str], tuple[str, ...]]:
 @click.command(cls=_AddressVerb, short_help="Give a container addresses on the network.")
 @click.argument("words", nargs=-1, required=True, metavar="[ADDR/LEN | net:SUBNET ...] CONTAINER")
 @click.option("--no-multicast-route", is_flag=True, help="Do not route multicast over the network.")
-@click.option("--without-dns", is_flag=True, help="Register no name; this version never does.")
+@click.option("--without-dns", is_flag=True, help="Give the container no name.")
 @json_option
 @run_dir_option
 def attach(words: tuple[str, ...], no_multicast_route: bool, without_dns: bool, as_json: bool, run_dir: Path) -> None:
     """Give a container (Docker name or id, a pid, netns:NAME) addresses on the network."""
     cidrs, container = _one_container(words)
     answer = Client(run_dir, _PATIENT).call(
-        "attach", container=container, cidrs=cidrs, multicast_route=not no_multicast_route
+        "attach",
+        container=container,
+        cidrs=cidrs,
+        multicast_route=not no_multicast_route,
+        without_dns=without_dns,
     )
     _print_addresses(answer["addresses"], as_json)
 

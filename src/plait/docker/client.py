@@ -41,6 +41,7 @@ class DockerClient:
             pid=answer.state.pid,
             running=answer.state.running,
             network_mode=answer.host_config.network_mode,
+            fqdn=answer.config.fqdn,
         )
 
     async def running(self) -> list[RuntimeContainer]:
@@ -93,11 +94,23 @@ class _HostConfig(msgspec.Struct, rename="pascal"):
     network_mode: str = ""
 
 
+class _Config(msgspec.Struct, rename="pascal"):
+    hostname: str = ""
+    domainname: str = ""
+
+    @property
+    def fqdn(self) -> str:
+        """Engines of today leave the domain in the host name; those of old kept it apart."""
+        whole = f"{self.hostname}.{self.domainname}" if self.domainname else self.hostname
+        return whole if "." in whole else ""
+
+
 class _Inspect(msgspec.Struct, rename="pascal"):
     id: str
     name: str
     state: _State
     host_config: _HostConfig
+    config: _Config = msgspec.field(default_factory=_Config)
 
 
 class _Listed(msgspec.Struct, rename="pascal"):

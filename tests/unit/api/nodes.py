@@ -45,6 +45,7 @@ class MemoryNode:
         self.exposed: list[str] = []
         self.masquerade: bool | None = None
         self.multicast_route: bool | None = None
+        self.named: list[str] = []
         self.stopped: list[bool] = []
         self.defect: Exception | None = None
         self.names: model.Names | None = None
@@ -80,6 +81,9 @@ class MemoryNode:
         self.multicast_route = multicast_route
         self.containers.setdefault(container, []).extend(cidrs)
         return _bare(cidrs)
+
+    async def name_container(self, container: str, addresses: list[str]) -> None:
+        self.named.append(container)
 
     async def detach(self, container: str, cidrs: list[str]) -> list[str]:
         if container not in self.containers:
