@@ -16,8 +16,17 @@ VARIABLE = "PLAIT_WEAVER"
 _PANIC = re.compile(r"^(panic:|fatal error:|SIG[A-Z]+: )|http: panic serving", re.MULTILINE)
 
 
+# A weaver that gives addresses looks for those of all processes, from the namespace of the first process on. That one
+# may be closed to us, and its network is not the lab's; the weaver itself stands in for it.
+_AS_FIRST_PROCESS = (
+    *("unshare", "--mount", "sh", "-c"),
+    'mount --make-rprivate / && mount --bind "/proc/$$" /proc/1 && exec "$0" "$@"',
+)
+
+
 class Weaver(Member):
-    """A weaver without fast datapath, automatic addresses and Docker, in the network namespace of its host.
+    """A weaver without fast datapath, automatic addresses (unless `extra` has a range) and Docker, in the network
+    namespace of its host.
 
     Never ask it for /metrics: without automatic addresses that ends it.
     """
@@ -48,6 +57,8 @@ class Weaver(Member):
             *self.extra,
         ]
         argv = ["env", "-C", str(directory), os.environ[VARIABLE], *options, *(peer.host.ip for peer in peers)]
+        if "--ipalloc-range" in self.extra:
+            argv = [*_AS_FIRST_PROCESS, *argv]
         self._lives.append(self.host.spawn(argv, env={"CHECKPOINT_DISABLE": "1"}))
         self._is_ended = False
         wait_until(lambda: self.is_ready() or not self._lives[-1].is_running, f"{self} answers", self.patience)
