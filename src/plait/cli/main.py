@@ -25,7 +25,7 @@ NOT_YET = {
     "setup": "the CNI plugin",
     "setup-cni": "the CNI plugin",
     "docker-bridge-ip": "the Docker API proxy",
-    "bridge-type": "the fast datapath",
+    "bridge-type": "a bridge of Weave's other types",
     "attach-bridge": "joining of other bridges",
 }
 
