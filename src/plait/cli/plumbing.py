@@ -2,6 +2,9 @@
 
 import json
 import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -10,13 +13,17 @@ from plait.api.client import Client
 from plait.cli.names import add_name, in_domain
 from plait.cli.options import json_option, run_dir_option
 from plait.cli.verb import Verb
-from plait.errors import NotFound, UsageError
+from plait.errors import NotFound, PlaitError, UsageError
 
 # Weave's own loose pattern: the first word that does not match ends the list of addresses (spec cli, section 3).
 _V4 = re.compile(r"(?:(?:ip|net):)?[0-9]{1,3}(?:\.[0-9]{1,3}){3}/[0-9]{1,2}\Z")
 _V6 = re.compile(r"(?:ip:)?[0-9a-fA-F:]*:[0-9a-fA-F:.]*/[0-9]{1,3}\Z")
 # A container may wait for an address as long as it takes: the client that goes away ends that.
 _PATIENT = None
+# In the node's sentence about who waits for an address (ipam_report).
+WAITING = " for an address of "
+# After so long, seconds, it is told why: the node itself looks every 5 s.
+TELL_AFTER = 7.0
 # Weave's options of `attach` that write into a container's /etc/hosts.
 _OF_HOSTS = ("--rewrite-hosts", "--add-host")
 # Weave's label for addresses of this host.
@@ -53,13 +60,14 @@ def split_words(words: tuple[str, ...]) -> tuple[list[str], tuple[str, ...]]:
 def attach(words: tuple[str, ...], no_multicast_route: bool, without_dns: bool, as_json: bool, run_dir: Path) -> None:
     """Give a container (Docker name or id, a pid, netns:NAME) addresses on the network."""
     cidrs, container = _one_container(words)
-    answer = Client(run_dir, _PATIENT).call(
-        "attach",
-        container=container,
-        cidrs=cidrs,
-        multicast_route=not no_multicast_route,
-        without_dns=without_dns,
-    )
+    with _told_why_it_takes_long(run_dir):
+        answer = Client(run_dir, _PATIENT).call(
+            "attach",
+            container=container,
+            cidrs=cidrs,
+            multicast_route=not no_multicast_route,
+            without_dns=without_dns,
+        )
     _print_addresses(answer["addresses"], as_json)
 
 
@@ -84,7 +92,8 @@ def expose(words: tuple[str, ...], without_masquerade: bool, name: str | None, a
     cidrs = _only_addresses(words)
     client = Client(run_dir, _PATIENT)
     fqdn = None if name is None else in_domain(client, name)
-    answer = client.call("expose", cidrs=cidrs, masquerade=not without_masquerade)
+    with _told_why_it_takes_long(run_dir):
+        answer = client.call("expose", cidrs=cidrs, masquerade=not without_masquerade)
     if fqdn is not None:
         for address in (each for each in answer["addresses"] if ":" not in each):
             add_name(client, _EXPOSED, address, fqdn)
@@ -109,6 +118,27 @@ def hide(words: tuple[str, ...], as_json: bool, run_dir: Path) -> None:
 
 
 VERBS = (attach, detach, expose, hide)
+
+
+@contextmanager
+def _told_why_it_takes_long(run_dir: Path) -> Iterator[None]:
+    timer = threading.Timer(TELL_AFTER, _tell_why, (run_dir,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _tell_why(run_dir: Path) -> None:
+    try:
+        problems = Client(run_dir).report()["Plait"]["Problems"]
+    except PlaitError:
+        return  # the request itself will tell
+    for problem in problems:
+        if WAITING in problem["What"]:
+            click.echo(f"still waiting: {problem['What']}; cure: {problem['Cure']}", err=True)
 
 
 def _one_container(words: tuple[str, ...]) -> tuple[list[str], str]:

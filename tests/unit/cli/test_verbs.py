@@ -1,16 +1,21 @@
 """The verbs against a real server around a node in memory."""
 
+import asyncio
 import gzip
 import json
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import pytest
 from msgspec.structs import replace
 
 from golden import VECTORS, document
 from plait import __version__
+from plait.api.model import Problem
+from plait.cli import plumbing
 from plait.cli.main import run
 from plait.config import Config
 from plait.state import Store
@@ -294,3 +299,23 @@ def test_what_weave_kept_is_taken_over(plait: Plait, tmp_path: Path) -> None:
     assert (again.code, again.out, "has been used already" in again.err) == (10, "", True)
     missing = plait("ipam", "import", "--state-dir", state, str(tmp_path / "nothing"))
     assert (missing.code, "cannot be read" in missing.err) == (10, True)
+
+
+def test_who_waits_for_an_address_is_told_why(plait: Plait, node: MemoryNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    attach, echo, told = node.attach, click.echo, threading.Event()
+
+    async def slow(container: str, cidrs: list[str], multicast_route: bool) -> list[str]:
+        await asyncio.to_thread(told.wait, 10)
+        return await attach(container, cidrs, multicast_route)
+
+    def tell(sentence: str, err: bool = False) -> None:
+        echo(sentence, err=err)
+        told.set()
+
+    problem = Problem(what="c1 waits for an address of 10.32.0.0/30: none is free", cure="detach one", since=0.0)
+    node.now = replace(node.now, plait=replace(node.now.plait, problems=[problem]))
+    monkeypatch.setattr(node, "attach", slow)
+    monkeypatch.setattr(plumbing, "TELL_AFTER", 0.0)
+    monkeypatch.setattr(click, "echo", tell)
+    ended = plait("attach", "c1")
+    assert (ended.code, ended.err) == (0, f"still waiting: {problem.what}; cure: detach one\n")
