@@ -101,7 +101,7 @@ class Client:
 
     def form(self, path: str, fields: Sequence[tuple[str, str]]) -> None:
         """POST a form, as Weave's routes take it."""
-        body = urllib.parse.urlencode(fields, errors="surrogateescape").encode()
+        body = urllib.parse.urlencode(fields, errors="surrogatepass").encode()
         _good(self.request("POST", path, body, {"Content-Type": "application/x-www-form-urlencoded"}))
 
     def call(self, verb: str, **arguments: object) -> dict[str, Any]:

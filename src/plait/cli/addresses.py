@@ -28,7 +28,7 @@ def rmpeer(peers: tuple[str, ...], force: bool, run_dir: Path) -> None:
     """Take over the addresses of PEERS (names or nicknames) that are gone for good, so that they can be given out."""
     client, failures = Client(run_dir), 0
     for peer in peers:
-        path = f"/peer/{urllib.parse.quote(peer, safe='')}{'?force=true' if force else ''}"
+        path = f"/peer/{urllib.parse.quote(peer, safe='', errors='surrogatepass')}{'?force=true' if force else ''}"
         try:
             click.echo(client.text(path, "DELETE"), nl=False)
         except PlaitError as error:

@@ -126,4 +126,4 @@ def _subjects(client: Client, words: tuple[str, ...]) -> Iterator[tuple[str, str
 
 def quoted(text: str) -> str:
     """Write a container for a path."""
-    return urllib.parse.quote(text, safe=":")
+    return urllib.parse.quote(text, safe=":", errors="surrogatepass")
