@@ -1,16 +1,17 @@
 """A node of plait and a weaver with its fast datapath."""
 
+import os
 import threading
 
 from conformance.member import wait_for_mesh
 from conformance.mesh import Mesh
-from conformance.traffic import copies
+from conformance.traffic import copies, datagram_arrives
 from plait.testing.lab import Container, Lab, PingResult
 from vm.checks import Checks, wait
 from vm.members import FastWeaver, SlowPlait, wait_for_overlay
 
 MTU = 1376
-"""What Weave gives its bridge (net/bridge.go: 1410 less 34 for IPsec)."""
+"""What Weave gives its bridge and containers, and so what passes; those of plait may have more."""
 
 VXLAN_PORT = 6784
 _HEADERS = 28  # IPv4 and ICMP
@@ -68,6 +69,23 @@ def check(lab: Lab, checks: Checks) -> None:
         print(plait.host.plait("status", check=False).stdout)
 
 
+def check_wide(lab: Lab, checks: Checks) -> None:
+    """Plait's containers have the MTU that the underlay allows, which is more than a weaver's take."""
+    mesh = Mesh(lab)
+    plait, weaver = SlowPlait(lab.host("h1")), FastWeaver(lab.host("h2"))
+    mesh.members += [plait, weaver]
+    try:
+        weaver.start()
+        plait.start(weaver)
+        with checks("with a wider bridge: both report a connection by fastdp"):
+            wait_for_overlay("fastdp", plait, weaver, _START_SECONDS)
+            wait_for_mesh(plait, weaver)
+            _check_mtus(mesh)
+        _check_traffic(checks, plait.attach(1), weaver.attach(2))
+    finally:
+        mesh.show_logs()
+
+
 def check_encrypted(lab: Lab, checks: Checks) -> None:
     """The weaver calls plait, both with a password: Weave would use IPsec, which plait does not offer."""
     mesh = Mesh(lab, "s3cret")
@@ -93,7 +111,7 @@ def check_encrypted(lab: Lab, checks: Checks) -> None:
 def check_relay(lab: Lab, checks: Checks) -> None:
     """Two weavers call plait, with no way between them but through it."""
     mesh = Mesh(lab)
-    plait = SlowPlait(lab.host("h1"), extra=("--mtu", str(MTU)))
+    plait = SlowPlait(lab.host("h1"))
     one, other = FastWeaver(lab.host("h2")), FastWeaver(lab.host("h3"))
     mesh.members += [plait, one, other]
     try:
@@ -132,6 +150,8 @@ def _check_traffic(checks: Checks, ours: Container, theirs: Container) -> None:
             _check_ping(source, target, size=MTU - _HEADERS, dont_fragment=True)
             result = source.ping(target, size=MTU - _HEADERS + 1, dont_fragment=True)
             assert result.error == "Message too long", result
+        with checks(f"datagrams of 3000 bytes {what}"):
+            assert datagram_arrives(source, target, os.urandom(3000))
         with checks(f"a broadcast {what} arrives once"):
             assert copies(source, [target], "10.47.255.255") == [1]
         with checks(f"ARP {what}"):
