@@ -54,26 +54,23 @@ INLINE int drop(__u32 reason)
 	return TC_ACT_SHOT;
 }
 
-/* A super-frame counts as the packets that it stands for: the other end may see it cut otherwise. */
-INLINE __u32 packets(struct __sk_buff *skb) { return skb->gso_segs ? skb->gso_segs : 1; }
-
-INLINE void count_tx(__u32 hop, struct __sk_buff *skb)
+INLINE void count_tx(__u32 hop, __u32 packets, __u32 bytes)
 {
 	struct peer_stats *s = map_lookup(&stats, &hop);
 
 	if (s) {
-		s->tx_packets += packets(skb);
-		s->tx_bytes += skb->len;
+		s->tx_packets += packets;
+		s->tx_bytes += bytes;
 	}
 }
 
-INLINE void count_rx(__u32 hop, struct __sk_buff *skb)
+INLINE void count_rx(__u32 hop, __u32 packets, __u32 bytes)
 {
 	struct peer_stats *s = map_lookup(&stats, &hop);
 
 	if (s) {
-		s->rx_packets += packets(skb);
-		s->rx_bytes += skb->len;
+		s->rx_packets += packets;
+		s->rx_bytes += bytes;
 	}
 }
 
@@ -194,6 +191,18 @@ INLINE __u32 packet_length(struct __sk_buff *skb)
 	return headers + skb->gso_size;
 }
 
+/* How many packets a frame stands for: a super-frame may reach the other end cut otherwise, or whole. gso_segs would say
+ * it, but is forgotten whenever headers are added or taken away. */
+INLINE __u32 packets_in(struct __sk_buff *skb)
+{
+	__u32 size = skb->gso_size, headers;
+
+	if (!size)
+		return 1;
+	headers = packet_length(skb) - size;
+	return (skb->len - ETH_HLEN - headers + size - 1) / size;
+}
+
 /* Say where the VXLAN device is to send the frame, and that it is ours. Not 0 if it cannot be said. */
 INLINE int address(struct __sk_buff *skb, struct nexthop *to, __u32 source, __u32 destination, __u8 ttl)
 {
@@ -294,12 +303,12 @@ INLINE int send(struct __sk_buff *skb, struct conf *c, __u32 source, __u32 desti
 		if (!(to->flags & NH_KERNEL_ANSWERS))
 			return to_pump(skb, c, source, destination);
 	} else if (to->flags & NH_DIRECT) {
-		count_tx(to->hop, skb);
+		count_tx(to->hop, packets_in(skb), skb->len);
 		sent = encapsulate(skb, c, to, source, destination, ttl);
 		if (sent >= 0)
 			return sent;
 	} else {
-		count_tx(to->hop, skb);
+		count_tx(to->hop, packets_in(skb), skb->len);
 	}
 	if (address(skb, to, source, destination, ttl))
 		return drop(DROP_NO_TUNNEL);
@@ -310,6 +319,7 @@ INLINE int send(struct __sk_buff *skb, struct conf *c, __u32 source, __u32 desti
 INLINE void flood(struct __sk_buff *skb, struct conf *c, __u32 source, __u32 arrived_from, __u8 ttl)
 {
 	struct fan *tree = map_lookup(&trees, &source);
+	__u32 packets = packets_in(skb);
 
 	if (!tree)
 		return;
@@ -320,7 +330,7 @@ INLINE void flood(struct __sk_buff *skb, struct conf *c, __u32 source, __u32 arr
 		struct nexthop *to = map_lookup(&nexthops, &hop);
 		if (!to || to->via != VIA_VXLAN || hop == arrived_from || address(skb, to, source, hop, ttl))
 			continue;
-		count_tx(hop, skb);
+		count_tx(hop, packets, skb->len);
 		clone_redirect(skb, c->vxlan, 0);
 	}
 	skb->mark = 0;
@@ -475,7 +485,7 @@ SECTION("tc") int from_vxlan(struct __sk_buff *skb)
 	 * VXLAN device with the key that the frame had. It is for a container here, and nothing is learned from it. */
 	if (source == c->our_id)
 		return here && destination == from->id ? deliver(here) : drop(DROP_ECHO);
-	count_rx(from->id, skb);
+	count_rx(from->id, packets_in(skb), skb->len);
 	if (destination != c->our_id)
 		return tunnel.tunnel_ttl > 1 ? send(skb, c, source, destination, from->id, tunnel.tunnel_ttl - 1) :
 					       drop(DROP_RETURNED);
@@ -525,7 +535,7 @@ SECTION("tc") int from_underlay(struct __sk_buff *skb)
 	if (skb_store_bytes(skb, 0, &inner, sizeof(inner), 0))
 		return drop(DROP_NO_TUNNEL);
 	learn(inner.h_source, LEARNED_PEER, vni & 0xfff);
-	count_rx(from->id, skb);
+	count_rx(from->id, packets_in(skb), skb->len);
 	return redirect_peer(here->port, 0);
 }
 
