@@ -519,6 +519,8 @@ class Node:
         unanswered = 0
         while True:
             await asyncio.sleep(interval)
+            if not self._is_ready:
+                continue  # a pump that starts is waited for elsewhere
             if await self._pump.stats() is not None:
                 unanswered = 0
                 sdnotify.notify("WATCHDOG=1")

@@ -19,7 +19,7 @@ from plait.overlay.fastdp.description import KernelView
 from plait.overlay.fastdp.plan import Topology
 from plait.overlay.fastdp.session import FastdpSession
 from plait.overlay.fastdp.wire import PORT_OFFSET, parse_heartbeat
-from plait.overlay.live import Action, LiveConnection, Session, begin
+from plait.overlay.live import WEAVE_MTU, Action, LiveConnection, Session, begin
 from plait.overlay.sleeve import actions as sleeve
 from plait.overlay.sleeve import ipc
 from plait.overlay.sleeve.datagram import FRAGMENTATION_TEST_LENGTH, HEARTBEAT_LENGTH
@@ -363,6 +363,9 @@ class OverlayManager:
             case sleeve.QueryInterfaceMtu():
                 self._interface_asked.set()
             case sleeve.SetPath(remote, mtu, max_payload, stack_frag):
+                if live.fastdp is not None and not live.fastdp.is_plait:
+                    # Weave's containers there take no more, however wide the path: their senders must hear of it.
+                    mtu, stack_frag = min(mtu, WEAVE_MTU), False
                 self._pump.set_path(peer, remote, mtu, max_payload, stack_frag)
             case sleeve.SetGeneration(generation):
                 self._pump.send(ipc.SetGeneration(peer, generation))

@@ -101,7 +101,8 @@ class OverlaySwitch:
         self.is_legacy = theirs is None
         common = [name for name in dict.fromkeys(ours) if name in offered]
         self.common = tuple(name for name in common if SUPERSEDED.get(name) not in common)
-        self._lacking = tuple(name for name in dict.fromkeys(ours) if name not in offered)
+        self._ours = tuple(ours)
+        self._lacking = frozenset(ours) - offered
         if not self.common:
             raise NoCommonOverlay(
                 f"the peer offers the overlays {' '.join(sorted(offered)) or '(none)'} and this node "
@@ -124,8 +125,9 @@ class OverlaySwitch:
         better = [self._overlays[name].trouble for name in self.common[: self.common.index(self.best)]]
         if not self._best.works:
             return f"nothing works yet: {'; '.join([*better, self._best.trouble])}"
-        if self._lacking and not better:
-            better = [f"the peer does not speak {' or '.join(self._lacking)} (Weave, or another version of plait)"]
+        lacking = [name for name in self._ours[: self._ours.index(self.best)] if name in self._lacking]
+        if lacking and not better:
+            better = [f"the peer does not speak {' or '.join(lacking)} (Weave, or another version of plait)"]
         return f"{self.best} is used because {'; '.join(better)}" if better else f"{self.best} is the first choice"
 
     @property
