@@ -9,8 +9,9 @@ from struct import Struct
 
 from bench.systems.plait import DIRECT, Plait
 from plait.host.bpf.maps import Map
+from plait.mesh.shortids import SHORT_IDS
 from plait.overlay.fastdp.datapath import pins_of
-from plait.overlay.fastdp.tables import ID, SHORT_IDS, NextHop, Via, mac_key, pack_neighbour
+from plait.overlay.fastdp.tables import ID, Neighbour, NextHop, Via, mac_key
 from plait.testing.lab import Host, LabError
 
 CONTAINERS_EACH = 16
@@ -75,7 +76,7 @@ def entries(neighbourhood: Neighbourhood, count: int, now: float) -> Entries:
     return {
         "nexthops": [(ID.pack(short_id), way.pack()) for short_id, way in ways.items()],
         "neighbours": [
-            (socket.inet_aton(way.remote), pack_neighbour(way.local, short_id)) for short_id, way in ways.items()
+            (socket.inet_aton(way.remote), Neighbour(way.local, short_id).pack()) for short_id, way in ways.items()
         ],
         "learned": [(mac, _LEARNED.pack(seen, short_id, _LEARNED_PEER, 0)) for mac, short_id in macs],
         "announced": [(mac, ID.pack(short_id)) for mac, short_id in macs],

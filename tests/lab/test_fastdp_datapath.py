@@ -12,7 +12,7 @@ import pytest
 from lab.fastdp_lab import PATIENCE, attach, broadcasts_arrive_once, conf, connection, pins
 from lab.node_lab import check_logs, is_up, kill, report
 from plait.host import tap
-from plait.host.bpf.attachment import Direction, Way, attached
+from plait.host.bpf.attachment import Direction, Way, attached, detach
 from plait.host.bpf.features import probe
 from plait.host.bpf.maps import Map
 from plait.host.bpf.syscall import Command, bpf
@@ -20,8 +20,9 @@ from plait.host.netlink import Netlink
 from plait.overlay.bridge import TAP
 from plait.overlay.fastdp import tables
 from plait.overlay.fastdp.datapath import DEVICE, KernelDatapath, remove
-from plait.overlay.fastdp.plan import Neighbour, Tables
-from plait.overlay.fastdp.tables import ID, Fan, HopFlag, NextHop, Via
+from plait.overlay.fastdp.plan import Tables
+from plait.overlay.fastdp.tables import ID, Fan, HopFlag, Neighbour, NextHop, Via
+from plait.overlay.fastdp.tables import Container as Place
 from plait.testing.lab import Container, Host, Lab, wait_until
 
 BRIDGE, MTU, PORT = "weave", 1450, 6784
@@ -103,6 +104,14 @@ def test_two_hosts_without_nodes(lab: Lab, way: Way) -> None:
         heir.ensure([other.ip])
     assert here.ping(there, count=20).ok
     programs = {each.id for each in heir.describe().programs}
+    # What another tool takes away comes back, and is told.
+    with one.entered():
+        assert heir.ensure([other.ip]) == []
+        detach(underlay_index(one), Direction.INGRESS, pins(one) / f"link-{underlay_index(one)}-ingress", way)
+        (told,) = heir.ensure([other.ip])
+        assert told == "eBPF program from_underlay was gone from the ingress of eth0: attached it again"
+        assert heir.ensure([other.ip]) == []
+    assert {each.id for each in heir.describe().programs} == programs
     for host, kernel, fd in ((one, heir, near_tap), (other, far, far_tap)):
         kernel.close()
         os.close(fd)
@@ -113,11 +122,16 @@ def test_two_hosts_without_nodes(lab: Lab, way: Way) -> None:
                 netlink.delete_link("vethc")
         assert not pins(host).exists()
     assert [links(host) for host in (one, other)] == before
-    with one.entered(), Netlink() as netlink:
-        eth0 = netlink.link("eth0")
-        assert eth0 is not None
-        assert attached(eth0.index, Direction.INGRESS, way) is None
+    with one.entered():
+        assert attached(underlay_index(one), Direction.INGRESS, way) is None
     wait_until(lambda: not any(map(program_exists, programs)), "the programs are gone")
+
+
+def underlay_index(host: Host) -> int:
+    with Netlink(host.path) as netlink:
+        eth0 = netlink.link("eth0")
+    assert eth0 is not None
+    return eth0.index
 
 
 def links(host: Host) -> set[str]:
@@ -126,6 +140,10 @@ def links(host: Host) -> set[str]:
 
 
 # Many operations of nodes
+
+
+def key(mac: str) -> bytes:
+    return tables.mac_key(bytes.fromhex(mac.replace(":", "")))
 
 
 @dataclass
@@ -157,12 +175,12 @@ class World:
             bridge = netlink.link(BRIDGE)
             assert bridge is not None
             ports = {port.name: port for port in netlink.ports(BRIDGE)}
-            wanted = {tables.mac_key(bridge.mac): tables.pack_container(0, is_elsewhere=False)}
+            wanted = {key(bridge.mac): Place(0, is_elsewhere=False).pack()}
             for name, port in ports.items():
                 if name not in (TAP, DEVICE):
                     other = netlink.other_end(port)
                     assert other is not None
-                    wanted[tables.mac_key(other.mac)] = tables.pack_container(port.index, is_elsewhere=True)
+                    wanted[key(other.mac)] = Place(port.index, is_elsewhere=True).pack()
             said = report(host)["Plait"]["Datapath"]
             runs, found_runs = set(), set()
             for each in said["Programs"]:

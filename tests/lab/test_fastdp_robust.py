@@ -26,7 +26,7 @@ from lab.fastdp_lab import (
 )
 from lab.node_lab import check_logs
 from plait.host.netlink import Netlink
-from plait.overlay.fastdp.tables import SHORT_IDS
+from plait.mesh.shortids import SHORT_IDS
 from plait.overlay.fastdp.wire import pack_vni, vxlan_header
 from plait.testing.lab import Container, Host, Lab, wait_until
 from plait.testing.lab.checksum import checksum

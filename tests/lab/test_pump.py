@@ -171,7 +171,8 @@ def test_a_smaller_path_is_told_to_containers(pair: list[Site]) -> None:
             moved = await blocking(a.container.transfer, b.container, 500_000)
             assert moved.transferred_bytes == 500_000
             done = await blocking(a.container.run, ["ping", "-Mdo", "-c1", "-W5", "-s1380", b.ip], check=False)
-            assert "mtu = 1300" in done.stdout
+            # A segment of the stream that came alone may have been answered already.
+            assert "mtu = 1300" in done.stdout or "mtu=1300" in done.stderr
             assert await a.wait_counter("answered")
             assert (await a.stats()).counters["refused_too_big"] == 0
             # Not for IPv6: with fragments known to pass, the outer datagram is fragmented.

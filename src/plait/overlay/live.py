@@ -68,6 +68,19 @@ def begin(link: Link, switch: OverlaySwitch, local_mtu: int) -> LiveConnection:
     return LiveConnection(link, switch, user, _fastdp_session(link, local_mtu) if FASTDP in switch.common else None)
 
 
+def vxlan_lack(link: Link, port: int | None) -> str | None:
+    """Say why VXLAN cannot serve a connection, None if it can. `port`: of our VXLAN device, None without one."""
+    if port is None:
+        return "this node's kernel does not carry frames"
+    theirs = int(link.address.rpartition(":")[2]) + wire.PORT_OFFSET if link.outbound else port
+    if theirs == port:
+        return None
+    return (
+        f"the peer's VXLAN is at UDP port {theirs} and this node's at {port}, and one device serves one port: "
+        "launch both with the same --port"
+    )
+
+
 def _user_session(link: Link, switch: OverlaySwitch) -> UserSession:
     """Begin the best of the common overlays that this node carries in user space."""
     remote_ip, _, remote_port = link.address.rpartition(":")
@@ -82,12 +95,15 @@ def _user_session(link: Link, switch: OverlaySwitch) -> UserSession:
             heartbeat_interval=interval,
             first_repeat=FIRST_REPEAT,
         )
+    # A weaver with fastdp has containers with its MTU; one without gives them the largest there is.
+    is_limited = FASTDP in switch.common
     return SleeveSession(
         connection_uid=link.uid,
         is_encrypted=is_encrypted,
         remote=remote,
         heartbeat_interval=interval,
         first_repeat=FAST_HEARTBEAT if theirs is None else FIRST_REPEAT,
+        most_mtu=WEAVE_MTU if is_limited and wire.FEATURE not in link.extra else None,
     )
 
 

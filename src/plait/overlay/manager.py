@@ -16,10 +16,10 @@ from plait.mesh.routes import Routes
 from plait.overlay.fastdp import actions as fastdp
 from plait.overlay.fastdp.control import FastdpControl
 from plait.overlay.fastdp.description import KernelView
-from plait.overlay.fastdp.plan import Topology
+from plait.overlay.fastdp.plan import Topology, carrier_of
 from plait.overlay.fastdp.session import FastdpSession
-from plait.overlay.fastdp.wire import PORT_OFFSET, parse_heartbeat
-from plait.overlay.live import WEAVE_MTU, Action, LiveConnection, Session, begin
+from plait.overlay.fastdp.wire import parse_heartbeat
+from plait.overlay.live import Action, LiveConnection, Session, begin, vxlan_lack
 from plait.overlay.sleeve import actions as sleeve
 from plait.overlay.sleeve import ipc
 from plait.overlay.sleeve.datagram import FRAGMENTATION_TEST_LENGTH, HEARTBEAT_LENGTH
@@ -123,8 +123,8 @@ class OverlayManager:
             self._perform(live, live.user, live.user.confirm(_now()))
         if live.fastdp is not None:
             self._kernel_asked.set()
-            lack = self._fastdp_lack(link)
-            fast = live.fastdp
+            fast, kernel = live.fastdp, self._kernel
+            lack = vxlan_lack(link, None if kernel is None else kernel.kernel.port)
             self._perform(live, fast, fast.confirm(_now()) if lack is None else fast.unavailable(lack))
         self._plan()
 
@@ -363,9 +363,6 @@ class OverlayManager:
             case sleeve.QueryInterfaceMtu():
                 self._interface_asked.set()
             case sleeve.SetPath(remote, mtu, max_payload, stack_frag):
-                if live.fastdp is not None and not live.fastdp.is_plait:
-                    # Weave's containers there take no more, however wide the path: their senders must hear of it.
-                    mtu, stack_frag = min(mtu, WEAVE_MTU), False
                 self._pump.set_path(peer, remote, mtu, max_payload, stack_frag)
             case sleeve.SetGeneration(generation):
                 self._pump.send(ipc.SetGeneration(peer, generation))
@@ -380,8 +377,10 @@ class OverlayManager:
         """Act on what the switch decided."""
         for event in events:
             match event:
-                case BestChanged(overlay, reason):
-                    _log.info("frames for %s go by %s: %s", live.link.peer, overlay, reason)
+                case BestChanged(overlay, reason, is_fall):
+                    # In the log a fall must be seen: Weave fell to the slow path without a word.
+                    level = logging.WARNING if is_fall else logging.INFO
+                    _log.log(level, "frames for %s go by %s: %s", live.link.peer, overlay, reason)
                 case ConnectionEstablished():
                     self._mesh.established(live.link.id)
                 case ConnectionFailed(reason):
@@ -394,7 +393,12 @@ class OverlayManager:
         if kernel is None:
             return
         carriers = {
-            live.link.peer: kernel.carrier(live.fastdp, live.link.local_ip, is_best=live.switch.best == FASTDP)
+            live.link.peer: carrier_of(
+                live.fastdp,
+                None if live.fastdp is None else kernel.kernel.underlay(live.fastdp.remote_ip),
+                live.link.local_ip,
+                is_best=live.switch.best == FASTDP,
+            )
             for live in self._by_peer.values()
         }
         try:
@@ -402,19 +406,6 @@ class OverlayManager:
         except PlaitError as error:
             self._warn(f"the datapath's tables cannot be written ({error}): tried again in a moment")
         self._timer_moved.set()
-
-    def _fastdp_lack(self, link: Link) -> str | None:
-        """Say why fastdp cannot serve a connection, None if it can."""
-        if self._kernel is None:
-            return "this node's kernel does not carry frames"
-        ours = self._kernel.kernel.port
-        theirs = int(link.address.rpartition(":")[2]) + PORT_OFFSET if link.outbound else ours
-        if theirs != ours:
-            return (
-                f"the peer's VXLAN is at UDP port {theirs} and this node's at {ours}, and one device serves one port: "
-                "launch both with the same --port"
-            )
-        return None
 
     def _count_traffic(self, live: LiveConnection, session: Session) -> None:
         if self._kernel is not None and isinstance(session, FastdpSession):

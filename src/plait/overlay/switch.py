@@ -50,6 +50,8 @@ class BestChanged:
 
     overlay: str
     reason: str
+    is_fall: bool = False
+    """A better one worked until now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,5 +197,6 @@ class OverlaySwitch:
         best = next((overlay for overlay in alive if overlay.works), alive[0] if alive else self._best)
         if best is self._best:
             return []
-        self._best = best
-        return [BestChanged(best.name, self.reason)]
+        before, self._best = self._best, best
+        is_worse = self.common.index(best.name) > self.common.index(before.name)
+        return [BestChanged(best.name, self.reason, is_worse and before.is_established)]

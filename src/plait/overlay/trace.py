@@ -12,6 +12,7 @@ from plait.mesh.name import UNKNOWN_PEER, PeerName
 from plait.mesh.records import PeerRecord
 from plait.mesh.routes import Routes
 from plait.overlay.fastdp.tables import NO_WAY, HopFlag, NextHop, Via
+from plait.overlay.fastdp.wire import pack_vni
 from plait.overlay.switch import FASTDP
 
 
@@ -295,7 +296,7 @@ def _kernel_way(scene: Scene, kernel: Kernel, entry: NextHop, destination: int) 
         source=f"{entry.local}:*",
         destination=f"{entry.remote}:{kernel.port}",
         mtu=entry.mtu,
-        vni=kernel.ids.get(scene.us, 0) | destination << 12,
+        vni=pack_vni(kernel.ids.get(scene.us, 0), destination),
         is_direct=is_direct,
     )
 

@@ -1,14 +1,14 @@
 import pytest
 
 from bench.systems.crowd import CONTAINERS_EACH, Neighbourhood, entries
+from plait.mesh.shortids import SHORT_IDS
 from plait.overlay.fastdp.tables import (
     ID,
-    SHORT_IDS,
     HopFlag,
+    Neighbour,
     NextHop,
     Via,
     unpack_learned,
-    unpack_neighbour,
 )
 
 WAY = NextHop(Via.VXLAN, 7, "10.99.0.2", "10.99.0.1", underlay=3, mtu=1450, flags=HopFlag.DIRECT)
@@ -32,7 +32,7 @@ def test_the_others_are_reached_as_the_real_one_is_but_elsewhere() -> None:
     found = entries(AROUND, 1, 0.0)
     way = NextHop.unpack(found["nexthops"][0][1])
     assert way == NextHop(Via.VXLAN, 1, "10.98.0.1", "10.99.0.1", underlay=3, mtu=1450, flags=HopFlag.DIRECT)
-    assert unpack_neighbour(found["neighbours"][0][1]) == ("10.99.0.1", 1)
+    assert Neighbour.unpack(found["neighbours"][0][1]) == Neighbour("10.99.0.1", 1)
 
 
 def test_learned_addresses_are_behind_their_peers_and_outlast_a_run() -> None:

@@ -158,11 +158,11 @@ def test_every_change_is_told_with_its_reason() -> None:
     ]
     assert target.established("fastdp") == [BestChanged("fastdp", "fastdp is the first choice")]
     assert target.unhealthy("fastdp", "no heartbeat for 60 s") == [
-        BestChanged("sleeve", "sleeve is used because fastdp is unhealthy: no heartbeat for 60 s")
+        BestChanged("sleeve", "sleeve is used because fastdp is unhealthy: no heartbeat for 60 s", is_fall=True)
     ]
     assert target.healthy("fastdp") == [BestChanged("fastdp", "fastdp is the first choice")]
     assert target.failed("fastdp", "the device is gone") == [
-        BestChanged("sleeve", "sleeve is used because fastdp failed: the device is gone")
+        BestChanged("sleeve", "sleeve is used because fastdp failed: the device is gone", is_fall=True)
     ]
     assert target.is_established
     assert target.failed("sleeve", "silence") == [

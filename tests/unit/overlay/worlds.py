@@ -3,12 +3,11 @@
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from heapq import heappop, heappush
-from itertools import count
 
 from plait.overlay.sleeve import session as s
 from plait.overlay.sleeve.datagram import IP_UDP_BYTES, RECORD_HEADER_BYTES, datagram_overhead
 from plait.overlay.sleeve.session import SleeveSession
+from unit.overlay.virtual_time import VirtualTime
 
 UID = 0x1122334455667788
 ADDRESSES = (("192.0.2.1", 6783), ("198.51.100.2", 6783))
@@ -42,7 +41,7 @@ class Side:
         return [action.length - 14 for action in self.actions if isinstance(action, s.SendMtuTest)]
 
 
-class World:
+class World(VirtualTime):
     """Two sessions; side 0 dialled."""
 
     def __init__(
@@ -54,7 +53,7 @@ class World:
         first_repeat: float = s.FAST_HEARTBEAT,
         seed: int = 0,
     ) -> None:
-        self.now = 0.0
+        super().__init__()
         directions = out or (Direction(), Direction())
         sessions = (
             SleeveSession(connection_uid=UID, is_encrypted=is_encrypted, remote=remote, first_repeat=first_repeat)
@@ -65,29 +64,17 @@ class World:
         self._fixed_bytes = IP_UDP_BYTES + datagram_overhead(is_encrypted) + RECORD_HEADER_BYTES
         self._control_delay = control_delay
         self._random = random.Random(seed)
-        self._events: list[tuple[float, int, Callable[[], None]]] = []
-        self._order = count()
 
     def confirm(self) -> None:
         for side in (0, 1):
             self._feed(side, lambda session: session.confirm(self.now))
 
-    def run_until(self, end: float) -> None:
-        """Let everything happen that is due before `end`."""
-        while True:
-            deadlines = [side.session.next_deadline() for side in self.sides]
-            timer = min((deadline for deadline in deadlines if deadline is not None), default=None)
-            event = self._events[0][0] if self._events else None
-            due = min((at for at in (timer, event) if at is not None), default=None)
-            if due is None or due >= end:
-                break
-            self.now = max(self.now, due)
-            if event is not None and event <= self.now:
-                heappop(self._events)[2]()
-                continue
-            for side in (0, 1):
-                self._feed(side, lambda session: session.handle_timer(self.now))
-        self.now = end
+    def deadlines(self) -> list[float | None]:
+        return [side.session.next_deadline() for side in self.sides]
+
+    def wake(self) -> None:
+        for side in (0, 1):
+            self._feed(side, lambda session: session.handle_timer(self.now))
 
     def _feed(self, side: int, step: Callable[[SleeveSession], list[s.Action]]) -> None:
         for action in step(self.sides[side].session):
@@ -129,4 +116,4 @@ class World:
             self._later(out.delay, 1 - side, arrive)
 
     def _later(self, delay: float, side: int, step: Callable[[SleeveSession], list[s.Action]]) -> None:
-        heappush(self._events, (self.now + delay, next(self._order), lambda: self._feed(side, step)))
+        self.at(self.now + delay, lambda: self._feed(side, step))

@@ -6,8 +6,6 @@ from plait.mesh.name import PeerName
 from plait.overlay.fastdp.datapath import KernelDatapath
 from plait.overlay.fastdp.echoes import Traffic
 from plait.overlay.fastdp.plan import Carrier, Planner, Tables, Topology
-from plait.overlay.fastdp.session import FastdpSession
-from plait.overlay.fastdp.tables import HopFlag
 from plait.overlay.sleeve import ipc
 
 
@@ -54,14 +52,14 @@ class FastdpControl:
         if gone := before - tables.nexthops.keys():
             self.kernel.forget(gone)
         ids = self.topology.ids
-        if not self._is_announced:
-            self._is_announced = True
-            self.kernel.write_announced({mac: ids[peer] for mac, peer in self._announced.items() if peer in ids})
         carried = {int(peer): mtu for peer, mtu in self._planner.carried(ids).items()}
         wanted = ipc.SetKernel({short_id: int(peer) for peer, short_id in ids.items()}, carried)
         if wanted != self._told:
             self._told = wanted
             self._tell_pump(wanted)
+        if not self._is_announced:
+            self.kernel.write_announced({mac: ids[peer] for mac, peer in self._announced.items() if peer in ids})
+            self._is_announced = True
 
     def next_deadline(self) -> float | None:
         """When to plan again at the latest."""
@@ -70,20 +68,6 @@ class FastdpControl:
     def peer(self, short_id: int) -> PeerName | None:
         """Give the peer that owns a short id."""
         return self._owners.get(short_id)
-
-    def carrier(self, session: FastdpSession | None, local_ip: str, *, is_best: bool) -> Carrier:
-        """Say how frames go to the neighbour of a session."""
-        if session is None or session.failure is not None:
-            return Carrier(is_vxlan=False)
-        remote = session.remote_ip
-        underlay = self.kernel.underlay(remote)
-        if underlay is None or not (is_best and session.is_established):
-            is_pending = session.illness is None and (underlay is None or session.established_since is None)
-            return Carrier(is_vxlan=False, remote=remote, local=local_ip, is_pending=is_pending)
-        flags = HopFlag.DIRECT if underlay.is_direct else HopFlag.NONE
-        if session.path_mtu >= underlay.mtu:
-            flags |= HopFlag.KERNEL_ANSWERS
-        return Carrier(True, remote, local_ip, underlay.index, session.mtu, flags)
 
     def traffic(self, short_id: int) -> Traffic:
         """Give what the kernel counted of a neighbour."""

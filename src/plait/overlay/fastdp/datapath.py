@@ -12,24 +12,25 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from importlib import resources
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 
 from plait.errors import KernelLacks
 from plait.host import udp
-from plait.host.bpf.attachment import Direction, Way, attach, detach
+from plait.host.bpf.attachment import Direction, Way, attach, attached, detach
 from plait.host.bpf.bpffs import ensure_bpffs
 from plait.host.bpf.elf import read_object
 from plait.host.bpf.features import probe
 from plait.host.bpf.loader import MapMismatch, load
 from plait.host.bpf.maps import Map
+from plait.host.bpf.mirror import MapMirror
 from plait.host.bpf.ringbuf import RingBuffer
 from plait.host.netlink import Link, Netlink
 from plait.overlay.bridge import TAP
 from plait.overlay.fastdp import tables
-from plait.overlay.fastdp.description import Description, MapUse, ProgramPlace, Underlay, entries_used
-from plait.overlay.fastdp.plan import Neighbour, Tables
-from plait.overlay.fastdp.tables import ID, Conf, Event, Fan, NextHop, PeerStats, Via
+from plait.overlay.fastdp.description import Description, MapUse, ProgramPlace, entries_used
+from plait.overlay.fastdp.plan import Tables, Underlay
+from plait.overlay.fastdp.tables import ID, Conf, Container, Event, Fan, Neighbour, NextHop, PeerStats
 from plait.overlay.fastdp.wire import pack_vni, vxlan_header
 
 DEVICE = "vethwe-vxlan"
@@ -64,9 +65,6 @@ class KernelDatapath:
         self._is_direct = is_direct
         self._tap = self._device = 0
         self._our_id = tables.NO_ID
-        self._written = Tables()
-        self._containers: dict[bytes, bytes] = {}
-        self._announced: dict[bytes, bytes] = {}
         self._attached: dict[tuple[int, Direction], str] = {}
         self._underlays: dict[str, Underlay] = {}
 
@@ -90,15 +88,13 @@ class KernelDatapath:
         self._maps: Mapping[str, Map] = self._loaded.maps
         self._ring = RingBuffer(self._maps["events"])
         self._socket = _open_socket()
-        self._written = self._read()
-        self._containers = dict(self._maps["containers"].items())
-        self._announced = dict(self._maps["announced"].items())
-        return self._written
+        self._mirror()
+        return self._tables
 
     @property
     def our_id(self) -> int | None:
         """The short id that the tables say is ours."""
-        return None if self._written.our_id == tables.NO_ID else self._written.our_id
+        return None if self._our_id == tables.NO_ID else self._our_id
 
     def close(self) -> None:
         """Let go of everything; what is pinned goes on."""
@@ -127,9 +123,8 @@ class KernelDatapath:
             underlays = self._find_underlays(netlink, remotes)
             containers = dict(_containers(netlink, bridge, ports))
         self._write_conf()
-        self._attach(self._points(ports, underlays))
-        _write(self._maps["containers"], self._containers, containers)
-        self._containers = containers
+        repairs += self._attach(self._points(ports, underlays))
+        self._containers.set(containers)
         self._underlays = underlays
         return repairs
 
@@ -138,25 +133,24 @@ class KernelDatapath:
         return self._underlays.get(remote)
 
     def write(self, wanted: Tables) -> None:
-        """Make the node's tables say this. Raises PlaitError."""
-        before, self._written = self._written, wanted
-        # New ways before the trees that use them; old ways after.
-        nexthops, was = dict(wanted.nexthops), dict(before.nexthops)
-        _write(self._maps["neighbours"], _neighbours(before.neighbours), _neighbours(wanted.neighbours))
-        _write_array(self._maps["nexthops"], was, nexthops, tables.NO_WAY)
-        _write_array(self._maps["trees"], dict(before.trees), dict(wanted.trees), Fan())
-        if wanted.our_id != before.our_id:
+        """Make the node's tables say this. Raises PlaitError; what the kernel did not take is written the next time."""
+        self._neighbours.set(wanted.neighbours)
+        self._nexthops.set(wanted.nexthops)
+        self._trees.set(wanted.trees)
+        if wanted.our_id != self._our_id:
+            self._our_id = wanted.our_id
             self._write_conf()
 
     def write_announced(self, owners: Mapping[bytes, int]) -> None:
-        """Say behind which peer (short id) MAC addresses are that others announced. Raises PlaitError."""
-        wanted = {tables.mac_key(mac): ID.pack(short_id) for mac, short_id in owners.items()}
-        before, self._announced = self._announced, wanted
-        _write(self._maps["announced"], before, wanted)
+        """Say behind which peer (short id) MAC addresses are that others announced. Raises PlaitError.
+
+        What finds no room in the map is found by flooding, as addresses that nobody announced.
+        """
+        self._announced.set(dict(islice(owners.items(), self._announced.max_entries)))
 
     def container_macs(self) -> list[bytes]:
         """Give the MAC addresses of this host's containers, as the last `ensure` found them."""
-        return [key[:6] for key, value in self._containers.items() if tables.is_elsewhere(value)]
+        return [mac for mac, container in self._containers.held.items() if container.is_elsewhere]
 
     def forget(self, short_ids: Collection[int]) -> None:
         """Forget the addresses learned behind these peers: their ids mean others now, or nobody."""
@@ -187,7 +181,7 @@ class KernelDatapath:
 
     def send(self, frame: bytes, peer_id: int, local: str, remote: str) -> None:
         """Send a frame of the node itself to a neighbour. Raises OSError, EMSGSIZE if the interface is too narrow."""
-        header = vxlan_header(pack_vni(self._written.our_id, peer_id))
+        header = vxlan_header(pack_vni(self._our_id, peer_id))
         self._socket.sendmsg([header, frame], [udp.pktinfo(local)], 0, (remote, self.port))
 
     # Counters
@@ -225,7 +219,7 @@ class KernelDatapath:
             ],
             device=DEVICE,
             underlays=dict(self._underlays),
-            tables=self._written,
+            tables=self._tables,
             stats={
                 ID.unpack(key)[0]: PeerStats.total(values)
                 for key, values in self._maps["stats"].items_per_cpu()
@@ -233,7 +227,7 @@ class KernelDatapath:
             },
             drops=self.drops(),
             learned=list(self.learned()),
-            announced={key[:6].hex(":"): ID.unpack(value)[0] for key, value in self._announced.items()},
+            announced={mac.hex(":"): short_id for mac, short_id in self._announced.held.items()},
             port=self.port,
         )
 
@@ -273,16 +267,18 @@ class KernelDatapath:
         points[self._tap, Direction.EGRESS] = "to_tap"
         return points
 
-    def _attach(self, points: Mapping[tuple[int, Direction], str]) -> None:
+    def _attach(self, points: Mapping[tuple[int, Direction], str]) -> list[str]:
+        """Have the programs run at these points and at no others; says what another tool had taken away."""
         assert self.way is not None
-        for index, direction in points.keys() - self._attached.keys():
-            attach(
-                self._loaded.programs[points[index, direction]],
-                index,
-                direction,
-                self._pin(index, direction),
-                way=self.way,
-            )
+        repairs = []
+        for (index, direction), name in points.items():
+            program, pin = self._loaded.programs[name], self._pin(index, direction)
+            if (index, direction) in self._attached:
+                if attached(index, direction, self.way, pin) == program.id:
+                    continue
+                place = f"{direction.value} of {_interface_name(index)}"
+                repairs.append(f"eBPF program {name} was gone from the {place}: attached it again")
+            attach(program, index, direction, pin, way=self.way)
         for index, direction in self._attached.keys() - points.keys():
             with suppress(OSError):  # the interface is gone, and the program with it
                 detach(index, direction, self._pin(index, direction), self.way)
@@ -291,31 +287,33 @@ class KernelDatapath:
         for pin in self._pins.glob("link-*"):
             if pin.name not in wanted:
                 pin.unlink(missing_ok=True)
+        return repairs
 
     def _pin(self, index: int, direction: Direction) -> Path:
         return self._pins / f"link-{index}-{direction.name.lower()}"
 
     def _write_conf(self) -> None:
         if self._device:
-            conf = Conf(self._written.our_id, self._device, self._tap, self.port)
+            conf = Conf(self._our_id, self._device, self._tap, self.port)
             self._maps["conf"].update(ID.pack(0), conf.pack())
 
-    def _read(self) -> Tables:
-        conf = Conf.unpack(self._maps["conf"].lookup(ID.pack(0)) or bytes(16))
-        if not conf.vxlan:
-            return Tables()
-        nexthops = {ID.unpack(key)[0]: NextHop.unpack(value) for key, value in self._maps["nexthops"].items()}
-        trees = {ID.unpack(key)[0]: Fan.unpack(value) for key, value in self._maps["trees"].items()}
-        neighbours = {
-            socket.inet_ntoa(key): Neighbour(*tables.unpack_neighbour(value))
-            for key, value in self._maps["neighbours"].items()
-        }
-        return Tables(
-            conf.our_id,
-            {key: hop for key, hop in nexthops.items() if hop.via is not Via.NOTHING},
-            {key: fan for key, fan in trees.items() if fan != Fan()},
-            neighbours,
+    def _mirror(self) -> None:
+        """Take over what is in the maps. An array counts as empty where nothing was ever written."""
+        maps = self._maps
+        self._our_id = Conf.unpack(maps["conf"].lookup(ID.pack(0)) or b"").our_id
+        by_id = ID.pack, tables.unpack_id
+        by_mac = tables.mac_key, tables.unpack_mac
+        self._nexthops = MapMirror(maps["nexthops"], *by_id, NextHop.pack, NextHop.unpack)
+        self._trees = MapMirror(maps["trees"], *by_id, Fan.pack, Fan.unpack)
+        self._neighbours = MapMirror(
+            maps["neighbours"], socket.inet_aton, socket.inet_ntoa, Neighbour.pack, Neighbour.unpack
         )
+        self._containers = MapMirror(maps["containers"], *by_mac, Container.pack, Container.unpack)
+        self._announced = MapMirror(maps["announced"], *by_mac, ID.pack, tables.unpack_id)
+
+    @property
+    def _tables(self) -> Tables:
+        return Tables(self._our_id, dict(self._nexthops.held), dict(self._trees.held), dict(self._neighbours.held))
 
 
 def pins_of(state_dir: Path) -> Path:
@@ -334,12 +332,16 @@ def remove(pins: Path) -> None:
     shutil.rmtree(pins, ignore_errors=True)
 
 
-def _containers(netlink: Netlink, bridge: Link, ports: Iterable[Link]) -> Iterator[tuple[bytes, bytes]]:
-    yield tables.mac_key(bridge.mac), tables.pack_container(0, is_elsewhere=False)
+def _containers(netlink: Netlink, bridge: Link, ports: Iterable[Link]) -> Iterator[tuple[bytes, Container]]:
+    yield _octets(bridge.mac), Container(0, is_elsewhere=False)
     for port in ports:
         other = netlink.other_end(port) if port.kind == "veth" else None
         if other is not None and other.mac:
-            yield tables.mac_key(other.mac), tables.pack_container(port.index, is_elsewhere=True)
+            yield _octets(other.mac), Container(port.index, is_elsewhere=True)
+
+
+def _octets(mac: str) -> bytes:
+    return bytes.fromhex(mac.replace(":", ""))
 
 
 def _interface_name(index: int) -> str:
@@ -351,30 +353,6 @@ def _interface_name(index: int) -> str:
 
 def _is_plain(link: Link) -> bool:
     return bool(link.mac) and link.kind not in _TUNNELS and link.name != "lo"
-
-
-def _neighbours(neighbours: Mapping[str, Neighbour]) -> dict[bytes, bytes]:
-    return {
-        socket.inet_aton(remote): tables.pack_neighbour(each.local, each.short_id)
-        for remote, each in neighbours.items()
-    }
-
-
-def _write(into: Map, before: Mapping[bytes, bytes], wanted: Mapping[bytes, bytes]) -> None:
-    for key, value in wanted.items():
-        if before.get(key) != value:
-            into.update(key, value)
-    for key in before.keys() - wanted.keys():
-        into.delete(key)
-
-
-def _write_array(
-    into: Map, before: Mapping[int, NextHop | Fan], wanted: Mapping[int, NextHop | Fan], nothing: NextHop | Fan
-) -> None:
-    for number in before.keys() | wanted.keys():
-        value = wanted.get(number, nothing)
-        if before.get(number, nothing) != value:
-            into.update(ID.pack(number), value.pack())
 
 
 def _open_socket() -> socket.socket:

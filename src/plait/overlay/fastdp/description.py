@@ -6,18 +6,8 @@ from dataclasses import dataclass, field
 from plait.host.bpf.maps import Map
 from plait.host.bpf.spec import MapKind
 from plait.mesh.name import PeerName
-from plait.overlay.fastdp.plan import Tables
+from plait.overlay.fastdp.plan import Tables, Underlay
 from plait.overlay.fastdp.tables import PeerStats
-
-
-@dataclass(frozen=True, slots=True)
-class Underlay:
-    """The way to a neighbour: interface number and MTU, and whether outer headers may be written for it directly."""
-
-    index: int
-    device: str
-    mtu: int
-    is_direct: bool
 
 
 @dataclass(frozen=True, slots=True)

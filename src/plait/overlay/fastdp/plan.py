@@ -11,7 +11,8 @@ from math import inf
 from typing import TypeVar
 
 from plait.mesh.name import PeerName
-from plait.overlay.fastdp.tables import NO_ID, NO_WAY, Fan, HopFlag, NextHop, Via
+from plait.overlay.fastdp.session import FastdpSession
+from plait.overlay.fastdp.tables import MAX_FANOUT, NO_ID, NO_WAY, Fan, HopFlag, Neighbour, NextHop, Via
 
 HOLD = 30.0
 """Seconds that a way by VXLAN outlives its connection: a node comes back within some 2 s, under load later."""
@@ -37,11 +38,13 @@ class Carrier:
 
 
 @dataclass(frozen=True, slots=True)
-class Neighbour:
-    """An address that may send VXLAN to us: our address it sends to, and its short id."""
+class Underlay:
+    """The way to a neighbour: interface number and MTU, and whether outer headers may be written for it directly."""
 
-    local: str
-    short_id: int
+    index: int
+    device: str
+    mtu: int
+    is_direct: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,19 @@ class Topology:
     broadcast: Mapping[PeerName, Iterable[PeerName]] = field(default_factory=dict)
 
 
+def carrier_of(session: FastdpSession | None, underlay: Underlay | None, local_ip: str, *, is_best: bool) -> Carrier:
+    """Say how frames go to the neighbour of a session; `underlay` None: not looked at yet. `is_best`: of its switch."""
+    if session is None or session.failure is not None:
+        return Carrier(is_vxlan=False)
+    if underlay is None or not (is_best and session.is_established):
+        is_pending = session.illness is None and (underlay is None or session.established_since is None)
+        return Carrier(is_vxlan=False, remote=session.remote_ip, local=local_ip, is_pending=is_pending)
+    flags = HopFlag.DIRECT if underlay.is_direct else HopFlag.NONE
+    if session.path_mtu >= underlay.mtu:
+        flags |= HopFlag.KERNEL_ANSWERS
+    return Carrier(True, session.remote_ip, local_ip, underlay.index, session.mtu, flags)
+
+
 class Planner:
     """Keeps what the kernel has, says what it is to have. Times are seconds of any one clock."""
 
@@ -82,6 +98,8 @@ class Planner:
         """Plan anew; `carriers` has one for each neighbour."""
         ids, before = topology.ids, self.tables
         hops = {peer: self._hop(ids[peer], carrier, now) for peer, carrier in carriers.items() if peer in ids}
+        for peer in sorted(peer for peer, hop in hops.items() if hop.via is Via.VXLAN)[MAX_FANOUT:]:
+            hops[peer] = NextHop(Via.PUMP, ids[peer])  # a tree in the kernel has no room for it: the pump serves it
         wanted = {ids[peer]: hops[via] for peer, via in topology.unicast.items() if peer in ids and via in hops}
         pending = {ids[peer] for peer, carrier in carriers.items() if carrier.is_pending and peer in ids}
         nexthops = _holding(wanted, _by_vxlan(before.nexthops), self._held, pending, now)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from struct import Struct
 
-SHORT_IDS = 4096
+from plait.mesh.shortids import SHORT_IDS
+
 MAX_FANOUT = 200
 EVENT_BYTES = 60
 
@@ -56,7 +57,6 @@ DROPS = (
     "no_tunnel",
     "local",
     "events_full",
-    "unknown_peer",
 )
 """Reasons in the order of `enum drop`."""
 
@@ -72,7 +72,6 @@ DROP_REASONS = {
     "no_tunnel": "frames that found no memory for their tunnel headers",
     "local": "flooded frames for containers of this host",
     "events_full": "heartbeats that the node was too slow to read",
-    "unknown_peer": "frames of peers that the topology does not know",
 }
 """The same for people."""
 
@@ -144,6 +143,8 @@ class Conf:
     @classmethod
     def unpack(cls, value: bytes) -> "Conf":
         """Read the map's value."""
+        if not any(value):
+            return cls(NO_ID, 0, 0, 0)  # never written
         our_id, vxlan, tap, port, _ = _CONF.unpack(value)
         return cls(our_id, vxlan, tap, int.from_bytes(port, "big"))
 
@@ -181,34 +182,58 @@ class Event:
         return cls(source, socket.inet_ntoa(remote), length, head)
 
 
-def mac_key(mac: str | bytes) -> bytes:
-    """Give the key of a MAC address, six bytes or with colons."""
-    octets = bytes.fromhex(mac.replace(":", "")) if isinstance(mac, str) else mac
-    return octets + b"\0\0"
-
-
-def pack_container(port: int, is_elsewhere: bool) -> bytes:
-    """Give the value for a container's MAC: the host's end (0: the bridge).
+@dataclass(frozen=True, slots=True)
+class Container:
+    """Where a container of this host is: the number of the host's end, 0 for the bridge itself.
 
     `is_elsewhere`: the other end is in another network namespace.
     """
-    return _CONTAINER.pack(port, int(is_elsewhere))
+
+    port: int
+    is_elsewhere: bool
+
+    def pack(self) -> bytes:
+        """Give the map's value."""
+        return _CONTAINER.pack(self.port, self.is_elsewhere)
+
+    @classmethod
+    def unpack(cls, value: bytes) -> "Container":
+        """Read the map's value."""
+        port, flags = _CONTAINER.unpack(value)
+        return cls(port, bool(flags))
 
 
-def is_elsewhere(value: bytes) -> bool:
-    """Say whether the value for a MAC is that of a container, not of the bridge itself."""
-    return bool(_CONTAINER.unpack(value)[1])
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """An address that may send VXLAN to us: our address it sends to, and its short id."""
+
+    local: str
+    short_id: int
+
+    def pack(self) -> bytes:
+        """Give the map's value."""
+        return _NEIGHBOUR.pack(socket.inet_aton(self.local), self.short_id, 0)
+
+    @classmethod
+    def unpack(cls, value: bytes) -> "Neighbour":
+        """Read the map's value."""
+        local, short_id, _ = _NEIGHBOUR.unpack(value)
+        return cls(socket.inet_ntoa(local), short_id)
 
 
-def pack_neighbour(local: str, short_id: int) -> bytes:
-    """Give the value for a neighbour's address: our address that it sends to, and its short id."""
-    return _NEIGHBOUR.pack(socket.inet_aton(local), short_id, 0)
+def mac_key(octets: bytes) -> bytes:
+    """Give the key of a MAC address."""
+    return octets + b"\0\0"
 
 
-def unpack_neighbour(value: bytes) -> tuple[str, int]:
+def unpack_mac(key: bytes) -> bytes:
     """Read it."""
-    local, short_id, _ = _NEIGHBOUR.unpack(value)
-    return socket.inet_ntoa(local), short_id
+    return key[:6]
+
+
+def unpack_id(key: bytes) -> int:
+    """Read a short id, as key or value."""
+    return int(ID.unpack(key)[0])
 
 
 def unpack_learned(value: bytes) -> tuple[float, int | None]:

@@ -4,6 +4,7 @@ from enum import IntEnum
 from struct import Struct
 from typing import NamedTuple
 
+from plait.mesh.shortids import SHORT_IDS
 from plait.overlay.ethernet import HEADER_BYTES, SPECIAL_PREFIX
 
 FEATURE = "PlaitFastdp"
@@ -14,7 +15,6 @@ FEATURE_VALUE = "1"
 PORT_OFFSET = 1
 """From the peer's mesh port to its port of VXLAN."""
 
-SHORT_IDS = 4096
 VXLAN_BYTES = 8
 _VNI_GIVEN = 0x08
 """Flag of RFC 7348, section 5."""

@@ -121,11 +121,13 @@ class SleeveSession(SessionLife):
         remote: Endpoint | None,
         heartbeat_interval: float = SLOW_HEARTBEAT,
         first_repeat: float = FAST_HEARTBEAT,
+        most_mtu: int | None = None,
     ) -> None:
         """`remote`: the address dialled, None on the accepting side, which learns it from a heartbeat.
 
         `heartbeat_interval`: seconds between heartbeats once established, agreed with the neighbour.
         `first_repeat`: seconds from the first heartbeat to the second, if the first was not heard.
+        `most_mtu`: what the neighbour's containers take, if known: who sends more is told, however wide the path.
         """
         self._heartbeat_interval = heartbeat_interval
         self._repeat = first_repeat
@@ -136,6 +138,7 @@ class SleeveSession(SessionLife):
         self.max_payload = MAX_PAYLOAD_BYTES
         self.stack_frag = False
         self.last_heartbeat: float | None = None
+        self._most_mtu = most_mtu
         self._overhead = mtu_overhead(is_encrypted)
         self._has_acknowledged = False
         self._search = MtuSearch()
@@ -320,7 +323,9 @@ class SleeveSession(SessionLife):
         return [self._set_path()]
 
     def _set_path(self) -> SetPath:
-        return SetPath(self.remote, self.mtu, self.max_payload, self.stack_frag)
+        if self._most_mtu is None:
+            return SetPath(self.remote, self.mtu, self.max_payload, self.stack_frag)
+        return SetPath(self.remote, min(self.mtu, self._most_mtu), self.max_payload, stack_frag=False)
 
     def _silence(self, now: float) -> str:
         seconds, refusal = self._silent_for(self.last_heartbeat, now)

@@ -3,14 +3,13 @@
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from heapq import heappop, heappush
-from itertools import count
 
 from plait.overlay.fastdp import actions as a
 from plait.overlay.fastdp import wire
 from plait.overlay.fastdp.echoes import Traffic
 from plait.overlay.fastdp.session import CONTROL_ACK, FastdpSession
 from plait.overlay.sleeve.actions import QueryInterfaceMtu, SendControl
+from unit.overlay.virtual_time import VirtualTime
 
 UID = 0x1122334455667788
 ADDRESSES = ("192.0.2.1", "198.51.100.2")
@@ -59,7 +58,7 @@ class Side:
         return [after for before, after in zip([True, *changes], changes, strict=False) if before != after]
 
 
-class World:
+class World(VirtualTime):
     """Both sides know each other's address."""
 
     def __init__(
@@ -71,7 +70,7 @@ class World:
         local_mtu: int = 65535,
         seed: int = 0,
     ) -> None:
-        self.now = 0.0
+        super().__init__()
         self.sides = tuple(
             Side(
                 FastdpSession(
@@ -90,8 +89,6 @@ class World:
             )
         )
         self._random = random.Random(seed)
-        self._events: list[tuple[float, int, Callable[[], None]]] = []
-        self._order = count()
 
     @property
     def sessions(self) -> list[FastdpSession]:
@@ -116,23 +113,13 @@ class World:
     def run_for(self, seconds: float) -> None:
         self.run_until(self.now + seconds)
 
-    def run_until(self, end: float) -> None:
-        """Let everything happen that is due before `end`."""
-        while True:
-            deadlines = [side.session.next_deadline() for side in self.sides]
-            timer = min((deadline for deadline in deadlines if deadline is not None), default=None)
-            event = self._events[0][0] if self._events else None
-            due = min((at for at in (timer, event) if at is not None), default=None)
-            if due is None or due >= end:
-                break
-            self.now = max(self.now, due)
-            if event is not None and event <= self.now:
-                heappop(self._events)[2]()
-                continue
-            for number in (0, 1):
-                self._count(number)
-                self.feed(number, lambda session: session.handle_timer(self.now))
-        self.now = end
+    def deadlines(self) -> list[float | None]:
+        return [side.session.next_deadline() for side in self.sides]
+
+    def wake(self) -> None:
+        for number in (0, 1):
+            self._count(number)
+            self.feed(number, lambda session: session.handle_timer(self.now))
 
     def feed(self, number: int, step: Callable[[FastdpSession], list[a.Action]]) -> None:
         side = self.sides[number]
@@ -142,9 +129,9 @@ class World:
                 case a.SendFrame(frame):
                     self._send(number, side, frame)
                 case QueryInterfaceMtu():
-                    self._at(self.now + 0.0001, lambda: self._tell_interface_mtu(number))
+                    self.at(self.now + 0.0001, lambda: self._tell_interface_mtu(number))
                 case SendControl():
-                    self._at(self.now + 0.0005, lambda: self._deliver_control(1 - number))
+                    self.at(self.now + 0.0005, lambda: self._deliver_control(1 - number))
                 case _:
                     pass
 
@@ -163,7 +150,7 @@ class World:
         is_lost = out.is_cut or size > out.path_mtu or self._random.random() < out.loss
         if not is_lost and side.session.remote_ip == far.address:
             source = side.address
-            self._at(self.now + out.delay, lambda: self._arrive(1 - number, source, frame))
+            self.at(self.now + out.delay, lambda: self._arrive(1 - number, source, frame))
 
     def _arrive(self, number: int, source: str, frame: bytes) -> None:
         heartbeat = wire.parse_heartbeat(frame[:HEAD_BYTES].ljust(HEAD_BYTES, b"\x00"), len(frame))
@@ -177,6 +164,3 @@ class World:
 
     def _deliver_control(self, number: int) -> None:
         self.feed(number, lambda session: session.control_received(CONTROL_ACK, b"", self.now))
-
-    def _at(self, when: float, what: Callable[[], None]) -> None:
-        heappush(self._events, (when, next(self._order), what))

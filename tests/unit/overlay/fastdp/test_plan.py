@@ -1,6 +1,6 @@
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given
@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from plait.mesh.name import PeerName
 from plait.mesh.records import ConnectionSummary, PeerRecord, PeerSummary
 from plait.mesh.routes import Routes
-from plait.overlay.fastdp.plan import HOLD, Carrier, Neighbour, Planner, Tables, Topology
-from plait.overlay.fastdp.tables import MAX_FANOUT, NO_ID, Fan, HopFlag, NextHop, Via
+from plait.overlay.fastdp.plan import HOLD, Carrier, Planner, Tables, Topology, Underlay, carrier_of
+from plait.overlay.fastdp.session import FastdpSession
+from plait.overlay.fastdp.tables import MAX_FANOUT, NO_ID, Fan, HopFlag, Neighbour, NextHop, Via
 from plait.overlay.forwarding import Forwarder
 from plait.overlay.macs import MacTable
 
@@ -347,3 +348,59 @@ def test_more_neighbours_than_a_tree_holds_do_not_break_the_others() -> None:
     carriers = {peer: Carrier(True, f"10.0.{int(peer) // 256}.{int(peer) % 256}", "10.1.0.1", 3) for peer in peers}
     tables = Planner().update(star(*peers, ids=ids), carriers, 0.0)
     assert len(Fan.unpack(tables.trees[1].pack()).hops) == MAX_FANOUT
+
+
+def test_neighbours_that_a_tree_has_no_room_for_are_the_pumps() -> None:
+    us = PeerName(1)
+    others = [PeerName(number) for number in range(2, MAX_FANOUT + 4)]
+    ids = {peer: int(peer) for peer in (us, *others)}
+    topology = Topology(us, ids, {peer: peer for peer in others}, {us: others})
+    carriers = {peer: Carrier(True, f"192.0.2.{int(peer) % 250}", "192.0.2.251", 1, 1450) for peer in others}
+    planner = Planner()
+    tables = planner.update(topology, carriers, 0.0)
+    served = planner.carried(ids)
+    assert len(served) == MAX_FANOUT
+    assert tables.trees[1] == Fan(tuple(sorted(map(int, served))), has_pump=True)
+    left = [hop for hop in tables.nexthops.values() if hop.via is Via.PUMP]
+    assert [hop.hop for hop in left] == [int(peer) for peer in others[MAX_FANOUT:]]
+
+
+def fast(*, mtu: int = 1450) -> FastdpSession:
+    """A session towards a Weave peer, begun."""
+    session = FastdpSession(
+        connection_uid=1,
+        is_encrypted=False,
+        remote_ip="192.0.2.2",
+        is_plait=False,
+        heartbeat_interval=10.0,
+        local_mtu=mtu,
+    )
+    session.confirm(0.0)
+    return session
+
+
+def test_a_neighbour_is_pending_until_its_session_or_its_underlay_is_known() -> None:
+    underlay = Underlay(3, "eth0", 1500, is_direct=True)
+    pending = Carrier(False, "192.0.2.2", "192.0.2.1", is_pending=True)
+    session = fast()
+    assert carrier_of(None, underlay, "192.0.2.1", is_best=True) == Carrier(False)
+    assert carrier_of(session, underlay, "192.0.2.1", is_best=True) == pending
+    session.control_received(0, b"", 1.0)
+    assert carrier_of(session, None, "192.0.2.1", is_best=True) == pending
+    assert carrier_of(session, underlay, "192.0.2.1", is_best=False) == replace(pending, is_pending=False)
+    session.unavailable("no")
+    assert carrier_of(session, underlay, "192.0.2.1", is_best=True) == Carrier(False)
+
+
+@pytest.mark.parametrize(
+    ("interface", "is_direct", "flags"),
+    [(1500, True, HopFlag.DIRECT | HopFlag.KERNEL_ANSWERS), (9000, True, HopFlag.DIRECT), (9000, False, HopFlag.NONE)],
+)
+def test_the_kernel_answers_only_where_the_interface_is_the_limit(
+    interface: int, is_direct: bool, flags: HopFlag
+) -> None:
+    session = fast()
+    session.control_received(0, b"", 1.0)
+    underlay = Underlay(3, "eth0", interface, is_direct)
+    found = carrier_of(session, underlay, "192.0.2.1", is_best=True)
+    assert found == Carrier(True, "192.0.2.2", "192.0.2.1", 3, 1450, flags)

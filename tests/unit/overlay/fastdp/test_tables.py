@@ -5,12 +5,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plait.host.bpf.elf import BpfObject, read_object
+from plait.mesh.shortids import SHORT_IDS
 from plait.overlay.fastdp import tables
-from plait.overlay.fastdp.tables import DROP_REASONS, DROPS, NO_WAY, Conf, Event, Fan, HopFlag, NextHop, PeerStats, Via
+from plait.overlay.fastdp.tables import (
+    DROP_REASONS,
+    DROPS,
+    NO_WAY,
+    Conf,
+    Container,
+    Event,
+    Fan,
+    HopFlag,
+    Neighbour,
+    NextHop,
+    PeerStats,
+    Via,
+)
 
 ADDRESSES = st.ip_addresses(v=4).map(str)
 U16, U32 = st.integers(0, 0xFFFF), st.integers(0, 0xFFFFFFFF)
-MAC = "02:00:00:00:00:01"
+MAC = bytes.fromhex("020000000001")
 
 
 @pytest.fixture(scope="module")
@@ -24,18 +38,18 @@ def test_sizes_are_those_that_the_programs_were_compiled_with(compiled: BpfObjec
     sizes = {name: (spec.key_size, spec.value_size) for name, spec in compiled.maps.items()}
     assert sizes == {
         "conf": (number, len(Conf(1, 2, 3, 4).pack())),
-        "containers": (mac, len(tables.pack_container(1, is_elsewhere=True))),
+        "containers": (mac, len(Container(1, is_elsewhere=True).pack())),
         "learned": (mac, 16),
         "announced": (mac, number),
         "nexthops": (number, len(NO_WAY.pack())),
         "trees": (number, len(Fan().pack())),
-        "neighbours": (address, len(tables.pack_neighbour("192.0.2.1", 1))),
+        "neighbours": (address, len(Neighbour("192.0.2.1", 1).pack())),
         "stats": (number, 32),
         "drops": (number, 8),
         "events": (0, 0),
     }
     assert compiled.maps["drops"].max_entries == len(DROPS) == len(DROP_REASONS)
-    assert {compiled.maps[name].max_entries for name in ("nexthops", "trees", "stats")} == {tables.SHORT_IDS}
+    assert {compiled.maps[name].max_entries for name in ("nexthops", "trees", "stats")} == {SHORT_IDS}
     tables.unpack_learned(bytes(16))
     assert PeerStats.total([bytes(32)]) == PeerStats()
     assert tables.total_count([bytes(8)]) == 0
@@ -73,24 +87,29 @@ def test_any_bytes_are_some_fan(value: bytes) -> None:
     assert len(Fan.unpack(value).hops) <= tables.MAX_FANOUT
 
 
-@given(U32, U32, U32, U16)
+@given(U32, st.integers(1, (1 << 32) - 1), U32, U16)
 def test_confs_come_back(our_id: int, vxlan: int, tap: int, port: int) -> None:
     assert Conf.unpack(Conf(our_id, vxlan, tap, port).pack()) == Conf(our_id, vxlan, tap, port)
 
 
 @given(ADDRESSES, U16)
 def test_neighbours_come_back(local: str, short_id: int) -> None:
-    assert tables.unpack_neighbour(tables.pack_neighbour(local, short_id)) == (local, short_id)
+    assert Neighbour.unpack(Neighbour(local, short_id).pack()) == Neighbour(local, short_id)
 
 
 def test_octets_of_each_value() -> None:
     hop = NextHop(Via.VXLAN, 7, "192.0.2.1", "192.0.2.2", 3, 1450, HopFlag.DIRECT)
     assert hop.pack().hex() == "c0000201c00002020300000001000100" + "0700aa05"
     assert Conf(1, 2, 3, 6784).pack().hex() == "0100000002000000030000001a800000"
-    assert tables.mac_key(MAC) == tables.mac_key(bytes.fromhex("020000000001")) == bytes.fromhex("0200000000010000")
-    assert tables.pack_container(5, is_elsewhere=True).hex() == "0500000001000000"
-    assert tables.is_elsewhere(tables.pack_container(5, is_elsewhere=True))
-    assert not tables.is_elsewhere(tables.pack_container(0, is_elsewhere=False))
+    assert tables.mac_key(MAC) == bytes.fromhex("0200000000010000")
+    assert tables.unpack_mac(tables.mac_key(MAC)) == MAC
+    assert Container(5, is_elsewhere=True).pack().hex() == "0500000001000000"
+    for container in (Container(5, is_elsewhere=True), Container(0, is_elsewhere=False)):
+        assert Container.unpack(container.pack()) == container
+
+
+def test_a_conf_that_was_never_written_has_no_id() -> None:
+    assert Conf.unpack(bytes(16)).our_id == tables.NO_ID
 
 
 def test_learned_addresses_of_this_host_and_of_a_peer() -> None:

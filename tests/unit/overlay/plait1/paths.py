@@ -4,12 +4,12 @@ import errno
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from heapq import heappop, heappush
 from itertools import count
 
 from plait.overlay.sleeve import actions as a
 from plait.overlay.sleeve.ipc import Endpoint, ProbeAcknowledged
 from plait.overlay.sleeve.plait1.session import Plait1Session
+from unit.overlay.virtual_time import VirtualTime
 
 UID = 0x1122334455667788
 ADDRESSES = (("192.0.2.1", 6783), ("198.51.100.2", 6783))
@@ -54,7 +54,7 @@ class Side:
         return [(now, action.size) for now, action in self.log if isinstance(action, a.SendProbe)]
 
 
-class World:
+class World(VirtualTime):
     """Side 0 dialled."""
 
     def __init__(
@@ -65,7 +65,7 @@ class World:
         heartbeat_interval: float = 1.0,
         seed: int = 0,
     ) -> None:
-        self.now = 0.0
+        super().__init__()
         directions = out or (Direction(), Direction())
         self.sides = tuple(
             Side(
@@ -82,8 +82,6 @@ class World:
             for remote, way, address in zip((ADDRESSES[1], None), directions, ADDRESSES, strict=True)
         )
         self._random = random.Random(seed)
-        self._events: list[tuple[float, int, Callable[[], None]]] = []
-        self._order = count()
         self._numbers = count(1)
 
     def confirm(self) -> None:
@@ -102,22 +100,12 @@ class World:
         if size <= side.out.path_mtu:
             far.received += sum(self._random.random() >= side.out.loss for _ in range(datagrams))
 
-    def run_until(self, end: float) -> None:
-        """Let everything happen that is due before `end`."""
-        while True:
-            deadlines = [side.session.next_deadline() for side in self.sides]
-            timer = min((deadline for deadline in deadlines if deadline is not None), default=None)
-            event = self._events[0][0] if self._events else None
-            due = min((at for at in (timer, event) if at is not None), default=None)
-            if due is None or due >= end:
-                break
-            self.now = max(self.now, due)
-            if event is not None and event <= self.now:
-                heappop(self._events)[2]()
-                continue
-            for number in (0, 1):
-                self.feed(number, lambda session: session.handle_timer(self.now))
-        self.now = end
+    def deadlines(self) -> list[float | None]:
+        return [side.session.next_deadline() for side in self.sides]
+
+    def wake(self) -> None:
+        for number in (0, 1):
+            self.feed(number, lambda session: session.handle_timer(self.now))
 
     def feed(self, number: int, step: Callable[[Plait1Session], list[a.Action]]) -> None:
         side = self.sides[number]
@@ -158,7 +146,7 @@ class World:
         is_lost = size > out.path_mtu or self._random.random() < out.loss or side.remote != far.address
         if not is_lost:
             source, sent = side.address, side.sent
-            self._at(self.now + out.delay, lambda: self._arrive(number, source, sequence, sent))
+            self.at(self.now + out.delay, lambda: self._arrive(number, source, sequence, sent))
 
     def _arrive(self, number: int, source: Endpoint, sequence: int, sent: int) -> None:
         """The far pump answers at once, to where the probe came from, and tells its session of it."""
@@ -166,7 +154,7 @@ class World:
         received = far.received
         back = far.out
         if self._random.random() >= back.loss and source == side.address:
-            self._at(self.now + back.delay, lambda: self._acknowledge(number, sequence, sent, received))
+            self.at(self.now + back.delay, lambda: self._acknowledge(number, sequence, sent, received))
         self.feed(1 - number, lambda session: session.probe_received(source, self.now))
 
     def _acknowledge(self, number: int, sequence: int, sent: int, received: int) -> None:
@@ -177,7 +165,4 @@ class World:
             self.feed(number, lambda session: session.probe_acknowledged(acked, self.now))
 
     def _later(self, delay: float, number: int, step: Callable[[Plait1Session], list[a.Action]]) -> None:
-        self._at(self.now + delay, lambda: self.feed(number, step))
-
-    def _at(self, when: float, what: Callable[[], None]) -> None:
-        heappush(self._events, (when, next(self._order), what))
+        self.at(self.now + delay, lambda: self.feed(number, step))
