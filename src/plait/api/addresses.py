@@ -3,7 +3,7 @@
 import msgspec
 from aiohttp import web
 
-from plait.api.form import form_of, text_error
+from plait.api.form import says, text_error
 from plait.api.model import Addresses, NodeService
 from plait.errors import NotFound
 from plait.ipam.actions import Cancelled, Refused
@@ -56,7 +56,7 @@ class AddressRoutes:
 
     async def _allocate(self, request: web.Request) -> web.Response:
         addresses, ident = self._addresses, _ident(request)
-        subnet, is_container = _subnet(request, addresses), await _says(request, "check-alive")
+        subnet, is_container = _subnet(request, addresses), await says(request, "check-alive")
         try:
             if is_container and not await self._service.is_running(ident):
                 raise Cancelled(f"{ident} does not run")
@@ -66,7 +66,7 @@ class AddressRoutes:
 
     async def _claim(self, request: web.Request) -> web.Response:
         addresses, ident, cidr = self._addresses, _ident(request), Cidr.parse(_cidr_text(request))
-        is_container, is_patient = await _says(request, "check-alive"), await _says(request, "noErrorOnUnknown")
+        is_container, is_patient = await says(request, "check-alive"), await says(request, "noErrorOnUnknown")
         try:
             if is_container and not await self._service.is_running(ident):
                 raise Cancelled(f"{ident} does not run")
@@ -112,7 +112,7 @@ class AddressRoutes:
         addresses, peer = self._service.addresses, request.match_info["id"]
         if addresses is None:
             return web.Response()
-        won = await addresses.takeover(peer, force=await _says(request, "force"))
+        won = await addresses.takeover(peer, force=await says(request, "force"))
         return web.Response(text=f"{won} IPs taken over from {peer}\n")
 
 
@@ -130,11 +130,6 @@ def _cidr_text(request: web.Request) -> str:
 
 def _subnet(request: web.Request, addresses: Addresses) -> Cidr:
     return Cidr.parse_subnet(_cidr_text(request)) if "ip" in request.match_info else addresses.default_subnet
-
-
-async def _says(request: web.Request, parameter: str) -> bool:
-    """Whether a parameter is exactly `true`, which is what Weave takes here."""
-    return (await form_of(request)).get(parameter, [""])[0] == "true"
 
 
 def _cancelled() -> web.Response:

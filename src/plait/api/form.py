@@ -23,6 +23,11 @@ async def form_of(request: web.Request) -> dict[str, list[str]]:
     return values
 
 
+async def says(request: web.Request, parameter: str) -> bool:
+    """Whether a parameter is exactly `true`, which is what Weave takes."""
+    return (await form_of(request)).get(parameter, [""])[0] == "true"
+
+
 async def json_body(request: web.Request, shape: type[_Body]) -> _Body:
     """Read a JSON body. Raises PlaitError."""
     try:

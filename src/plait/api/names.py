@@ -5,7 +5,7 @@ from ipaddress import AddressValueError, IPv4Address
 import msgspec
 from aiohttp import web
 
-from plait.api.form import form_of, json_answer, json_body, text_error
+from plait.api.form import form_of, json_answer, json_body, says, text_error
 from plait.api.model import Names, NodeService
 from plait.dns.names import absolute, is_in
 from plait.errors import NotFound
@@ -65,14 +65,20 @@ class NameRoutes:
         return web.Response(text=f"{msgspec.json.encode(entries or None).decode()}\n")
 
     async def _add(self, request: web.Request) -> web.Response:
-        """Add a name; one outside of the domain is passed over, as Weave does. Raises BadName."""
+        """Add a name; one outside of the domain is passed over, as Weave does. Raises BadName.
+
+        With `check-alive` that of a container that does not run is deleted at once.
+        """
         names = self._names
         address = _parse(request.match_info["ip"])
         if address is None:
             return _bad_address(request)
         fqdn = (await form_of(request)).get("fqdn", [""])[0]
+        container = request.match_info["container"]
         if fqdn:
-            names.add(request.match_info["container"], address, fqdn)
+            names.add(container, address, fqdn)
+            if await says(request, "check-alive") and not await self._service.is_running(container):
+                names.remove(container, address, fqdn)
         return web.Response(status=204)
 
     async def _remove(self, request: web.Request) -> web.Response:

@@ -42,6 +42,7 @@ class MemoryNode:
     def __init__(self, report: model.Report | None = None) -> None:
         self.now = report or sample_report()
         self.containers: dict[str, list[str]] = {}
+        self.dead: set[str] = set()
         self.exposed: list[str] = []
         self.masquerade: bool | None = None
         self.multicast_route: bool | None = None
@@ -112,7 +113,7 @@ class MemoryNode:
         ]
 
     async def is_running(self, ident: str) -> bool:
-        return True
+        return ident not in self.dead
 
     async def interfaces(self, idents: list[str]) -> list[model.Interface]:
         found = [model.Interface("weave:expose", "7a:00:00:00:00:01", self.exposed)] if "weave:expose" in idents else []

@@ -88,6 +88,19 @@ def test_illegal_names_are_refused(client: Client) -> None:
     assert "may have letters" in answer.body
 
 
+def test_the_name_of_a_dead_container_is_deleted_if_it_is_asked_for(client: Client, node: MemoryNode) -> None:
+    node.dead = {"c1"}
+    client.act("PUT", "/name/c1/10.32.0.1?fqdn=web.weave.local")
+    assert client.call("dns-lookup", name="web")["addresses"] == ["10.32.0.1"], "nobody asked whether it lives"
+    for container in ("c1", "c2"):
+        client.act("PUT", f"/name/{container}/10.32.0.3?fqdn=db.weave.local&check-alive=true")
+    assert client.call("dns-lookup", name="db")["addresses"] == ["10.32.0.3"]
+    assert [(each["ContainerID"], bool(each["Tombstone"])) for each in dump(client) if each["Addr"] == "10.32.0.3"] == [
+        ("c1", True),
+        ("c2", False),
+    ]
+
+
 def test_lookup(client: Client) -> None:
     client.act("PUT", "/name/c1/10.32.0.1?fqdn=Web.weave.local")
     client.act("PUT", "/name/c2/10.32.0.2?fqdn=web.weave.local")
