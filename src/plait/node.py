@@ -9,11 +9,10 @@ import time
 from collections.abc import Awaitable, Coroutine, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from plait import logs, sdnotify
+from plait import holdings, logs, sdnotify
 from plait.api import model
 from plait.api.server import serve
 from plait.attach.interface import Bridge
-from plait.attach.inventory import EXPOSED
 from plait.attach.runtime import RuntimeUnavailable
 from plait.attach.service import Attacher
 from plait.config import Config
@@ -23,12 +22,10 @@ from plait.dns.resolver import Resolver
 from plait.docker.client import DockerClient
 from plait.errors import PlaitError, StateError
 from plait.host import udp, underlay
-from plait.ipam.address import Cidr
 from plait.ipam.attaching import Attaching
-from plait.ipam.check import Use, check
+from plait.ipam.check import check
 from plait.ipam.mesh_view import MeshView
 from plait.ipam.paxos import Voter
-from plait.ipam.requests import Claim
 from plait.ipam.service import CHANNEL as ADDRESSES_CHANNEL
 from plait.ipam.service import AddressService
 from plait.ipam.settings import Settings
@@ -69,7 +66,6 @@ _log = logging.getLogger("plait")
 RECONCILE_INTERVAL = 5.0
 # A connection on which no frames pass after so long, seconds, is a problem: heartbeats go out every half second.
 PENDING_PATIENCE = 5.0
-
 
 # How long a node that leaves lets the news of who owns its addresses go out, seconds: as Weave's reset does.
 HANDOVER_SECONDS = 0.5
@@ -138,7 +134,6 @@ class Node:
         self._container_names: ContainerNames | None = None
         if self.names is not None and docker is not None:
             self._container_names = ContainerNames(self.names, docker, self._troubles.warn)
-        self._attached_addresses: set[str] = set()
         self.addresses = self._new_addresses(store)
         self._attaching = Attaching(self._attacher, self.addresses)
         self._tracer = Tracer(self._router, self._overlays, self._pump, self._attacher, config.bridge, config.port)
@@ -233,7 +228,7 @@ class Node:
         await self._targets.restore(self._config.peers or self._store.targets)
         self._transport.flush()
         if self.addresses is not None:
-            self.addresses.found(_in_use(self._store))
+            self.addresses.found(holdings.claims(self._store))
             self.addresses.open()
         self._release_names()
         self._is_ready = True
@@ -327,10 +322,8 @@ class Node:
 
     def _release_names(self) -> None:
         """Delete names of containers for addresses that they have no longer."""
-        held = {cidr.partition("/")[0] for attachment in self._store.attachments for cidr in attachment.cidrs}
         if self.names is not None:
-            self.names.release(self._attached_addresses - held)
-        self._attached_addresses = held
+            self.names.containers_have(holdings.container_addresses(self._store))
 
     def _on_announcement(self) -> None:
         self._overlays.announced(self._announcements.owners())
@@ -422,7 +415,7 @@ class Node:
         """See NodeService."""
         allocator = None if self.addresses is None else self.addresses.allocator
         overlap = await asyncio.to_thread(range_overlap, self._config)
-        found = check(allocator, _uses(self._store), self._router.peers, overlap)
+        found = check(allocator, holdings.uses(self._store), self._router.peers, overlap)
         return [model.Finding(each.what, each.cure) for each in found]
 
     async def interfaces(self, idents: list[str]) -> list[model.Interface]:
@@ -623,26 +616,6 @@ def _prepare_loop(wanted: str) -> None:
         _log.debug("%s", build())
     if wanted == "compiled":
         load_engine("compiled")
-
-
-def _uses(store: Store) -> Iterator[Use]:
-    for attachment in store.attachments:
-        yield from (Use(attachment.ident, attachment.netns_id, cidr) for cidr in attachment.cidrs)
-    yield from (Use(EXPOSED, EXPOSED, exposure.cidr) for exposure in store.exposures)
-
-
-def _in_use(store: Store) -> Iterator[Claim]:
-    """The addresses that an earlier node gave to containers and to the host."""
-    for attachment in store.attachments:
-        for cidr in filter(_is_ipv4, attachment.cidrs):
-            yield Claim(None, attachment.ident, Cidr.parse(cidr), is_container=True)
-    for exposure in store.exposures:
-        if _is_ipv4(exposure.cidr):
-            yield Claim(None, EXPOSED, Cidr.parse(exposure.cidr), is_container=False)
-
-
-def _is_ipv4(cidr: str) -> bool:
-    return ":" not in cidr
 
 
 def _now() -> float:

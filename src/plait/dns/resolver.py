@@ -50,6 +50,7 @@ class Resolver:
         self._settings = settings
         self._warn = warn
         self._server: DnsServer | None = None
+        self._held: set[str] = set()
 
     async def start(self) -> None:
         """Listen. Raises PlaitError if the operator's address cannot be had; if the Docker bridge's cannot, warns."""
@@ -76,8 +77,12 @@ class Resolver:
             await self._server.close()
             self._server = None
 
-    def release(self, addresses: Iterable[str]) -> None:
-        """Delete our names of containers that had these addresses, which they have no longer."""
+    def containers_have(self, addresses: set[str]) -> None:
+        """Hear which addresses the containers of this host have now: names for those that went are deleted."""
+        gone, self._held = self._held - addresses, addresses
+        self._release(gone)
+
+    def _release(self, addresses: Iterable[str]) -> None:
         numbers = {int(IPv4Address(text)) for text in addresses if ":" not in text}
         doomed = [entry for entry in self.service.database.entries if self._is_released(entry, numbers)]
         for container_id, address in {(entry.container_id, entry.address) for entry in doomed}:

@@ -170,10 +170,12 @@ def test_names_of_addresses_that_are_gone_are_released() -> None:
     names.add("weave:extern", 0x0A200001, "b.weave.local")
     names.add("c2", 0x0A200002, "c.weave.local")
     sent.clear()
-    names.release(["10.32.0.1", "fd00::1", "10.32.0.9"])
+    names.containers_have({"10.32.0.1", "fd00::1", "10.32.0.9", "10.32.0.2"})
+    assert sent == []
+    names.containers_have({"10.32.0.2"})
     assert [names.lookup(f"{label}.weave.local") for label in "abc"] == [[], [0x0A200001], [0x0A200002]]
     assert len(sent) == 1
-    names.release([])
+    names.containers_have({"10.32.0.2"})
     assert len(sent) == 1
 
 
