@@ -92,6 +92,7 @@ def test_two_hosts_without_nodes(lab: Lab, way: Way) -> None:
         "from_underlay",
         "from_vxlan",
         "to_vxlan",
+        "from_tap",
         "to_tap",
     }
     # What is opened anew finds what was there, and carries on.

@@ -155,7 +155,7 @@ def test_status_shows_the_datapath(fast: Chain) -> None:
     assert text.startswith("carries frames: ")
     shown = json.loads(fast.hosts[0].plait("status", "--json", "datapath").stdout)
     assert {each["Name"] for each in shown["Programs"]} == {
-        *("from_container", "from_underlay", "from_vxlan", "to_vxlan", "to_tap")
+        *("from_container", "from_underlay", "from_vxlan", "to_vxlan", "from_tap", "to_tap")
     }
     hops = {each["NickName"]: each for each in shown["Hops"]}
     assert (hops["three"]["Via"], hops["three"]["HopNickName"], hops["two"]["Direct"]) == ("vxlan", "two", True)

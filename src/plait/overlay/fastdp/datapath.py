@@ -264,6 +264,7 @@ class KernelDatapath:
         points |= {(each.index, Direction.INGRESS): "from_underlay" for each in underlays.values() if each.is_direct}
         points[self._device, Direction.INGRESS] = "from_vxlan"
         points[self._device, Direction.EGRESS] = "to_vxlan"
+        points[self._tap, Direction.INGRESS] = "from_tap"
         points[self._tap, Direction.EGRESS] = "to_tap"
         return points
 

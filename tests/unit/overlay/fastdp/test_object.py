@@ -14,7 +14,7 @@ from plait.host.bpf.elf import read_object
 BPF = Path(plait.overlay.fastdp.__file__).parent / "bpf"
 SOURCE, OBJECT = BPF / "fastdp.bpf.c", BPF / "fastdp.bpf.o"
 MAJOR = re.compile(rb"clang version (\d+)\.")
-PROGRAMS = {"from_container", "from_underlay", "from_vxlan", "to_vxlan", "to_tap"}
+PROGRAMS = {"from_container", "from_underlay", "from_vxlan", "to_vxlan", "from_tap", "to_tap"}
 
 
 def test_the_object_has_the_programs_that_are_attached() -> None:

@@ -56,7 +56,7 @@ def test_sizes_are_those_that_the_programs_were_compiled_with(compiled: BpfObjec
 
 
 def test_programs_of_the_object(compiled: BpfObject) -> None:
-    assert set(compiled.programs) == {"from_container", "from_underlay", "from_vxlan", "to_vxlan", "to_tap"}
+    assert set(compiled.programs) == {"from_container", "from_underlay", "from_vxlan", "to_vxlan", "from_tap", "to_tap"}
 
 
 @given(st.sampled_from(Via), U16, ADDRESSES, ADDRESSES, U32, U16, st.sampled_from([HopFlag(n) for n in range(4)]))

@@ -5,6 +5,7 @@
  *   from_underlay   ingress of each interface towards other hosts: strips the outer headers (direct mode)
  *   from_vxlan      ingress of the VXLAN device: what from_underlay left to it, relays, broadcasts, heartbeats
  *   to_vxlan        egress of the VXLAN device, a port of the bridge: frames that the bridge floods
+ *   from_tap        ingress of the pump's tap: frames that came through user space, kept from posing as VXLAN
  *   to_tap          egress of the pump's tap: lets nobody but us put short ids in front of a frame
  *
  * Frames for the pump carry two 802.1ad tags, the short ids of source (outer) and destination: unlike a header of our
@@ -16,6 +17,8 @@
 #define REFRESH_NS 1000000000ULL
 #define VXLAN_FLAGS 0x08
 #define VXLAN_BYTES 8
+#define PRIORITY_TAGS 4 /* the most that are looked behind */
+#define VLAN_ID 0x0fff
 #define HOPS 64 /* outer TTL; relays pass on one less than they got, so that what goes in circles ends */
 
 struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1);
@@ -103,6 +106,12 @@ INLINE int is_link_local(const __u8 *o)
 {
 	return o[0] == 0x01 && o[1] == 0x80 && o[2] == 0xc2 && o[3] == 0 && o[4] == 0 && o[5] < 0x10;
 }
+
+struct vlan_tag {
+	__u16 tci, protocol;
+};
+
+INLINE int is_vlan(__u16 protocol) { return protocol == swap16(ETH_P_8021Q) || protocol == swap16(ETH_P_8021AD); }
 
 /* Both addresses zero: heartbeats, which are between nodes. */
 INLINE int is_special(struct ethhdr *eth)
@@ -344,14 +353,25 @@ INLINE void flood(struct __sk_buff *skb, struct conf *c, __u32 source, __u32 arr
 }
 
 /* VXLAN that pretends to come from a neighbour, on its way to this host itself: only interfaces to other hosts, not the
- * bridge, may bring such. */
+ * bridge, may bring such. The host strips as many tags of VLAN 0 as there are, so they hide nothing. */
 INLINE int is_forged_vxlan(struct __sk_buff *skb, struct conf *c)
 {
+	__u32 at = ETH_HLEN;
+	__u16 protocol = skb->protocol, port;
+	struct vlan_tag tag;
 	struct iphdr ip;
-	__u16 port;
 
-	if (skb->protocol != swap16(ETH_P_IP) || skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)) || ip.protocol != 17 ||
-	    skb_load_bytes(skb, ETH_HLEN + ip.ihl * 4 + 2, &port, sizeof(port)) || port != c->port)
+#pragma unroll
+	for (int i = 0; i < PRIORITY_TAGS && is_vlan(protocol); i++) {
+		if (skb_load_bytes(skb, at, &tag, sizeof(tag)) || tag.tci & swap16(VLAN_ID))
+			return 0; /* of a VLAN that the host is not in */
+		protocol = tag.protocol;
+		at += sizeof(tag);
+	}
+	if (is_vlan(protocol))
+		return 1;
+	if (protocol != swap16(ETH_P_IP) || skb_load_bytes(skb, at, &ip, sizeof(ip)) || ip.protocol != 17 ||
+	    skb_load_bytes(skb, at + ip.ihl * 4 + 2, &port, sizeof(port)) || port != c->port)
 		return 0;
 	return map_lookup(&neighbours, &ip.saddr) != 0;
 }
@@ -537,6 +557,13 @@ SECTION("tc") int from_underlay(struct __sk_buff *skb)
 	learn(inner.h_source, LEARNED_PEER, vni & 0xfff);
 	count_rx(from->id, packets_in(skb), skb->len);
 	return redirect_peer(here->port, 0);
+}
+
+SECTION("tc") int from_tap(struct __sk_buff *skb)
+{
+	struct conf *c = get_conf();
+
+	return c && is_forged_vxlan(skb, c) ? drop(DROP_FORGED) : TC_ACT_OK;
 }
 
 SECTION("tc") int to_tap(struct __sk_buff *skb)
