@@ -359,6 +359,7 @@ class Node:
                 addresses=self.addresses,
                 is_ready=self._is_ready,
                 clock_offset=self._clock_offset,
+                mtu=self._host.mtu,
                 kernel=kernel,
                 kernel_lack=self._host.kernel_lack,
             )

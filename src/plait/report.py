@@ -1,5 +1,6 @@
 """Builds the report of a node from its rooms: the one place where status comes from."""
 
+import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -18,6 +19,7 @@ from plait.mesh.name import PeerName
 from plait.mesh.records import PeerRecord
 from plait.mesh.router import Router
 from plait.overlay.bridge import TAP
+from plait.overlay.fastdp import wire
 from plait.overlay.fastdp.description import KernelView
 from plait.overlay.fastdp.session import FastdpSession
 from plait.overlay.manager import OverlayManager
@@ -48,6 +50,8 @@ class Sources:
     exposed: list[str]
     is_ready: bool
     clock_offset: float
+    mtu: int = 0
+    """Of the bridge."""
     addresses: AddressService | None = None
     """None without an allocator."""
     names: Names | None = None
@@ -90,6 +94,10 @@ def _plait(sources: Sources) -> model.PlaitReport:
         attached=sources.attached,
         exposed=sources.exposed,
         datapath=build_datapath(sources.kernel, sources.kernel_lack, sources.router.peers),
+        pid=os.getpid(),
+        bridge=sources.config.bridge,
+        mtu=sources.mtu,
+        overlays=list(sources.config.overlays),
     )
 
 
@@ -116,6 +124,8 @@ def _detail(sources: Sources, link: Link) -> model.ConnectionDetail:
         rate_sent=quality.tx_rate if quality else None,
         rate_received=quality.rx_rate if quality else None,
         counters=counters,
+        address=link.address,
+        weave=wire.FEATURE not in link.extra,
     )
 
 

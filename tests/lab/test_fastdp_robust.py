@@ -39,7 +39,7 @@ _WARNINGS = ("WARNING:", "BUG:", "Oops", "unregister_netdevice", "skb_warn_bad_o
 
 @dataclass
 class Net:
-    """Two nodes, the first with two containers; one that the kernel's path does not reach; a host that belongs to nobody."""
+    """Two nodes, the first with two containers; one in user space only; a host that belongs to nobody."""
 
     one: Host
     other: Host

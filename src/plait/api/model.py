@@ -160,8 +160,9 @@ class Problem(_Wire, frozen=True):
 class ConnectionDetail(_Wire, frozen=True):
     """plait's view of one live connection: its overlay, why this one, and what it does.
 
-    `mtu` is what containers can send, `path_mtu` the IP packet between the hosts that it needs. Seconds, bytes a
-    second, `loss` from 0 to 1; None where it is not known (yet, or ever: Weave's format does not measure).
+    `weave`: the peer is a Weave router. `mtu` is what containers can send, `path_mtu` the IP packet between the hosts
+    that it needs. Seconds, bytes a second, `loss` from 0 to 1; None where it is not known (yet, or ever: Weave's format
+    does not measure).
     """
 
     peer: str
@@ -180,6 +181,8 @@ class ConnectionDetail(_Wire, frozen=True):
     rate_sent: float | None
     rate_received: float | None
     counters: dict[str, int]
+    address: str = ""
+    weave: bool = False
 
 
 class DatapathProgram(_Wire, frozen=True):
@@ -273,6 +276,10 @@ class PlaitReport(_Wire, frozen=True):
     attached: int
     exposed: list[str]
     datapath: Datapath = Datapath()
+    pid: int = 0
+    bridge: str = "weave"
+    mtu: int = 0
+    overlays: list[str] = []
 
 
 class DnsEntry(_Wire, frozen=True):

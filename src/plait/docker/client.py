@@ -44,6 +44,10 @@ class DockerClient:
             fqdn=answer.config.fqdn,
         )
 
+    async def version(self) -> str:
+        """The engine's version. Raise RuntimeUnavailable."""
+        return (await self._get("/version", _Version)).version
+
     async def running(self) -> list[RuntimeContainer]:
         """All containers that have a process. Raise RuntimeUnavailable."""
         listed = await self._get("/containers/json", list[_Listed])
@@ -111,6 +115,10 @@ class _Inspect(msgspec.Struct, rename="pascal"):
     state: _State
     host_config: _HostConfig
     config: _Config = msgspec.field(default_factory=_Config)
+
+
+class _Version(msgspec.Struct, rename="pascal"):
+    version: str
 
 
 class _Listed(msgspec.Struct, rename="pascal"):

@@ -59,6 +59,10 @@ class Link:
     peer_index: int | None
     peer_netns_id: int | None
     gso_max_size: int | None
+    vxlan_port: int | None = None
+    vxlan_id: int | None = None
+    is_external: bool = False
+    """Of a VXLAN device: who sends through it says for each packet where to (collect metadata)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -418,10 +422,12 @@ def _attributes(message: Any) -> dict[str, Any]:
 def _to_link(message: Any) -> Link:
     found = _attributes(message)
     info = found.get("IFLA_LINKINFO")
+    of_kind = _attributes(info) if info else {}
+    vxlan = _attributes(of_kind["IFLA_INFO_DATA"]) if of_kind.get("IFLA_INFO_KIND") == "vxlan" else {}
     return Link(
         index=message["index"],
         name=found["IFLA_IFNAME"],
-        kind=_attributes(info).get("IFLA_INFO_KIND") if info else None,
+        kind=of_kind.get("IFLA_INFO_KIND"),
         mac=found.get("IFLA_ADDRESS", ""),
         mtu=found.get("IFLA_MTU", 0),
         is_up=bool(message["flags"] & _IFF_UP),
@@ -430,6 +436,9 @@ def _to_link(message: Any) -> Link:
         peer_index=found.get("IFLA_LINK"),
         peer_netns_id=found.get("IFLA_LINK_NETNSID"),
         gso_max_size=found.get("IFLA_GSO_MAX_SIZE"),
+        vxlan_port=vxlan.get("IFLA_VXLAN_PORT"),
+        vxlan_id=vxlan.get("IFLA_VXLAN_ID"),
+        is_external=bool(vxlan.get("IFLA_VXLAN_COLLECT_METADATA")),
     )
 
 

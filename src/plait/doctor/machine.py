@@ -1,0 +1,165 @@
+"""A machine as checks see it: what its probe reads, parsed once and kept."""
+
+import ipaddress
+import re
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, TypeVar
+
+import msgspec
+
+from plait.doctor import facts
+from plait.doctor.probe import Probe
+
+_T = TypeVar("_T")
+# Links of the overlay, of Docker and of containers are never the way to other hosts.
+_NO_UNDERLAY = ("lo", "veth", "docker", "br-", "virbr", "cni", "flannel", "vxlan")
+_VERSION = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?")
+_RHEL_BUILD = re.compile(r"^(\d+\.\d+\.\d+)-(\d+)[\d.]*\.(el\d+)")
+
+
+class Kernel(msgspec.Struct, frozen=True):
+    """The running kernel. `rhel_build` is N of `3.10.0-N.el7`: it has fixes that the version lacks."""
+
+    release: str
+    version: tuple[int, int, int]
+    rhel_build: int | None
+
+    def is_before(self, *version: int) -> bool:
+        """Whether this is an older version than `3, 13`; what an enterprise kernel took over does not count."""
+        return self.version[: len(version)] < version
+
+
+class Machine:
+    """What checks ask. Everything absent is None or empty."""
+
+    def __init__(self, probe: Probe) -> None:
+        self.text = probe.text
+        self.names = probe.names
+        self.target = probe.target
+        self._answer = probe.answer
+
+    @cached_property
+    def kernel(self) -> Kernel:
+        """The running kernel."""
+        release = (self.text("/proc/sys/kernel/osrelease") or "").strip()
+        found = _VERSION.match(release)
+        rhel = _RHEL_BUILD.match(release)
+        major, minor, patch = (int(part or 0) for part in found.groups()) if found else (0, 0, 0)
+        return Kernel(release, (major, minor, patch), int(rhel[2]) if rhel else None)
+
+    def number(self, path: str) -> int | None:
+        """Give the number in a file."""
+        try:
+            return int((self.text(path) or "").strip())
+        except ValueError:
+            return None
+
+    def sysctl(self, key: str) -> str | None:
+        """Give a setting, by its path under /proc/sys: `net/ipv4/ip_forward`."""
+        text = self.text(f"/proc/sys/{key}")
+        return None if text is None else text.strip()
+
+    @cached_property
+    def links(self) -> Sequence[facts.Link]:
+        """All interfaces."""
+        return self._read("links", list[facts.Link]) or []
+
+    def link(self, name: str) -> facts.Link | None:
+        """The interface of this name."""
+        return next((link for link in self.links if link.name == name), None)
+
+    @cached_property
+    def routes(self) -> Sequence[facts.Route]:
+        """Unicast routes of the main table."""
+        return self._read("routes", list[facts.Route]) or []
+
+    def ethtool(self, device: str) -> facts.Ethtool:
+        """Driver and offloads of a device; empty if it has none."""
+        return self._read(f"ethtool/{device}", facts.Ethtool) or facts.Ethtool()
+
+    @cached_property
+    def nft(self) -> Sequence[dict[str, Any]]:
+        """All of nftables, as libnftables-json(5) has it."""
+        return self._read("nft", list[dict[str, Any]]) or []
+
+    @cached_property
+    def legacy_rules(self) -> str:
+        """What iptables-legacy-save prints; empty if the legacy interface has no table."""
+        return self._read("iptables-legacy", str) or ""
+
+    @cached_property
+    def legacy_rules6(self) -> str:
+        """The same of ip6tables-legacy-save."""
+        return self._read("ip6tables-legacy", str) or ""
+
+    @cached_property
+    def bpf(self) -> facts.Bpf | None:
+        """What the kernel's eBPF lacks."""
+        return self._read("bpf", facts.Bpf)
+
+    @cached_property
+    def clock(self) -> facts.Clock | None:
+        """Who keeps the clock."""
+        return self._read("clock", facts.Clock)
+
+    @cached_property
+    def docker(self) -> facts.Docker | None:
+        """The engine; None if there is no socket of one."""
+        return self._read("docker", facts.Docker)
+
+    @cached_property
+    def node(self) -> facts.Node | None:
+        """The node that runs here."""
+        return self._read("node", facts.Node)
+
+    @property
+    def port(self) -> int:
+        """TCP and UDP port of the node, or the one that it would have."""
+        return self.node.port if self.node else 6783
+
+    @property
+    def bridge(self) -> str:
+        """Name of the node's bridge, or the one that it would have."""
+        return self.node.bridge if self.node else "weave"
+
+    @cached_property
+    def underlays(self) -> Sequence[facts.Link]:
+        """The interfaces towards other hosts: to the peers that are known, by the default route, else all real ones."""
+        ways = [self.device_towards(peer.remote) for peer in self.node.peers] if self.node else []
+        ways += [route.device for route in self.routes if ipaddress.ip_network(route.destination).prefixlen == 0]
+        found = [link for name in dict.fromkeys(ways) if name and (link := self.link(name)) and _may_be_underlay(link)]
+        return found or [link for link in self.links if link.up and link.kind is None and _may_be_underlay(link)]
+
+    def device_towards(self, remote: str) -> str | None:
+        """The device of the route to an address (with a port or without); None without a route."""
+        host = remote.rpartition(":")[0].strip("[]") if remote.count(":") == 1 or remote.startswith("[") else remote
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:
+            return None
+        fitting = [
+            (network.prefixlen, route.device)
+            for route in self.routes
+            if (network := ipaddress.ip_network(route.destination)).version == address.version and address in network
+        ]
+        return max(fitting, default=(0, None))[1]
+
+    def driver(self, device: str) -> str:
+        """The name of a device's driver; empty if it has none."""
+        return self.target(f"/sys/class/net/{device}/device/driver") or self.ethtool(device).driver
+
+    def _read(self, question: str, shape: type[_T]) -> _T | None:
+        answer = self._answer(question)
+        if answer is None:
+            return None
+        try:
+            return msgspec.convert(answer, shape)
+        except msgspec.ValidationError:
+            return None  # a captured machine of another version, or a damaged one
+
+
+def _may_be_underlay(link: facts.Link) -> bool:
+    return (not link.name.startswith(_NO_UNDERLAY) and link.kind not in ("bridge", "veth", "vxlan", "dummy")) or (
+        link.kind == "veth" and link.master is None and not link.name.startswith("vethwe")
+    )
