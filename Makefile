@@ -8,6 +8,8 @@
 
 TESTS ?= tests
 PY = .venv/bin/python
+# CC is a variable of make's own, which says `cc` if nobody set it.
+CC_GIVEN = $(if $(filter default,$(origin CC)),,$(CC))
 
 .PHONY: demo demo-stop test vm-test check bench clean
 
@@ -34,7 +36,7 @@ check:
 
 bench:
 	@scripts/setup bench
-	ONLY=$(ONLY) QUICK=$(QUICK) ROUNDS=$(ROUNDS) CC=$(CC) WIRES=$(WIRES) $(PY) -m bench
+	ONLY=$(ONLY) QUICK=$(QUICK) ROUNDS=$(ROUNDS) CC=$(CC_GIVEN) WIRES=$(WIRES) $(PY) -m bench
 
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

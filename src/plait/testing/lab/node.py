@@ -139,6 +139,8 @@ class Node:
             wait_until(lambda: "listening" in server.output, f"iperf3 listens on {to.name}")
             words = ["iperf3", "--client", address, "--port", str(_IPERF3_PORT), "--json", *options]
             report: dict[str, Any] = json.loads(self.run(words, timeout=timeout).stdout)
+            if "error" in report:
+                raise LabError(f"iperf3 from {self.name} to {to.name}: {report['error']}")
             return report
         finally:
             server.stop()
