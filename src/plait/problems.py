@@ -3,12 +3,22 @@
 Pure: takes time, gives back whether a problem is news.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 # Problems are keyed by what they touch; a flood of strangers' connections must not fill memory.
 MAX_PROBLEMS = 100
 # Seconds between two log lines of one problem whose sentence varies with what a stranger sends.
 VARIATION_INTERVAL = 60.0
+
+PROBLEM_KINDS = (
+    *("pending", "lost", "refused", "fastdp", "pump", "bridge"),
+    *("addresses", "range", "state", "store"),
+)
+"""What a problem touches: the first word of its key."""
+
+OTHER_KIND = "other"
+"""Of those whose key is a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +30,7 @@ class Problem:
     since: float
     told_at: float
     ends_at: float | None
+    kind: str = OTHER_KIND
 
 
 class Problems:
@@ -44,11 +55,11 @@ class Problems:
         if known is not None and not self._is_over(known, now):
             is_quiet = varies and now < known.told_at + VARIATION_INTERVAL
             if known.what == what or is_quiet:
-                self._by_key[key] = Problem(what, cure, known.since, known.told_at, ends_at)
+                self._by_key[key] = Problem(what, cure, known.since, known.told_at, ends_at, _kind(key))
                 return False
         if known is None and len(self._by_key) >= MAX_PROBLEMS:
             del self._by_key[min(self._by_key, key=lambda other: self._by_key[other].since)]
-        self._by_key[key] = Problem(what, cure, now, now, ends_at)
+        self._by_key[key] = Problem(what, cure, now, now, ends_at, _kind(key))
         return True
 
     def clear(self, key: str) -> bool:
@@ -64,3 +75,16 @@ class Problems:
     @staticmethod
     def _is_over(problem: Problem, now: float) -> bool:
         return problem.ends_at is not None and problem.ends_at <= now
+
+
+def count_kinds(problems: Iterable[Problem]) -> dict[str, int]:
+    """Count problems by kind; every kind is there."""
+    counts = dict.fromkeys((*PROBLEM_KINDS, OTHER_KIND), 0)
+    for problem in problems:
+        counts[problem.kind] += 1
+    return counts
+
+
+def _kind(key: str) -> str:
+    word = key.partition(" ")[0]
+    return word if word in PROBLEM_KINDS else OTHER_KIND

@@ -11,6 +11,7 @@ from plait.api import model
 from plait.api.model import Names
 from plait.config import Config
 from plait.datapath_report import build_datapath, diagnostics, learned_macs, nickname
+from plait.figures_report import build_figures
 from plait.ipam.service import AddressService
 from plait.ipam_report import build_ipam
 from plait.mesh.links import Link
@@ -98,6 +99,13 @@ def _plait(sources: Sources) -> model.PlaitReport:
         bridge=sources.config.bridge,
         mtu=sources.mtu,
         overlays=list(sources.config.overlays),
+        figures=build_figures(
+            sources.problems,
+            sources.router,
+            sources.overlays,
+            sources.addresses.allocator if sources.addresses is not None else None,
+            sources.names,
+        ),
     )
 
 

@@ -1,86 +1,62 @@
-"""`GET /metrics`: Weave's names and labels, so that dashboards keep working, made from a report.
+"""`GET /metrics`: Weave's metrics and plait's own, made from a report. docs/metrics.md lists them.
 
-Metrics of services that are off are left out (Weave crashed there).
+A metric of a service that is off, or of something that is not measured, has no samples and is left out.
 """
 
-from collections import Counter
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from plait.api.model import Connection, Ipam, Report
-from plait.api.path_metrics import path_metrics
+from plait.api import node_metrics, path_metrics, weave_metrics
+from plait.api.model import Report
+from plait.api.requests import Requests
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_ENCRYPTION = ("", "yes")
+
+GROUPS = {
+    "Weave's": weave_metrics.DEFINITIONS,
+    "The node": node_metrics.DEFINITIONS,
+    "Paths, kernel and pump": path_metrics.DEFINITIONS,
+}
+"""All metrics but those of processes."""
+
+PUMP_NAMESPACE = "plait_pump"
+PROCESS_METRICS = {
+    "process_cpu_seconds_total": "CPU time of user and system, seconds",
+    "process_resident_memory_bytes": "Memory that is resident",
+    "process_virtual_memory_bytes": "Address space",
+    "process_start_time_seconds": "When it was started, Unix time",
+    "process_open_fds": "Open files",
+    "process_max_fds": "How many it may open",
+}
+"""Of the node's process; the same of the pump's with `plait_pump_` before the name."""
 
 
-def render(report: Report) -> bytes:
+def render(report: Report, requests: Requests) -> bytes:
     """Give the exposition text."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
-    registry.register(_ReportCollector(report))
+    pump = report.plait.pump.get("pid")
+    if pump is not None:
+        ProcessCollector(PUMP_NAMESPACE, lambda: pump, registry=registry)
+    registry.register(_ReportCollector(report, requests))
     return generate_latest(registry)
 
 
 class _ReportCollector(Collector):
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: Report, requests: Requests) -> None:
         self._report = report
+        self._requests = requests
 
     def collect(self) -> Iterator[Metric]:
-        """Give what the report says."""
-        router, plait = self._report.router, self._report.plait
-        yield _connections(router.connections or [])
-        yield CounterMetricFamily(
-            "weave_connection_terminations", "Connections with peers that have ended.", value=router.termination_count
-        )
-        yield GaugeMetricFamily("plait_problems", "Things that are wrong now, see status.", value=len(plait.problems))
-        if ipam := self._report.ipam:
-            yield from _addresses(ipam)
-        if dns := self._report.dns:
-            ours = [entry for entry in dns.entries or [] if entry.origin == router.name and not entry.tombstone]
-            yield GaugeMetricFamily("weave_dns_entries", "Names that this node gave.", value=len(ours))
-        yield GaugeMetricFamily("plait_attached_containers", "Containers on the network here.", value=plait.attached)
-        yield from path_metrics(plait)
+        """Give what the report says; without samples a metric is not there."""
+        for metric in self._all():
+            if metric.samples:
+                yield metric
 
-
-def _addresses(ipam: Ipam) -> Iterator[Metric]:
-    used = GaugeMetricFamily("weave_ips", "Addresses in use.", labels=("state",))
-    used.add_metric(("local-used",), ipam.active_ips)
-    lost = [entry for entry in ipam.entries or [] if not entry.is_known_peer]
-    gauges: dict[str, tuple[str, float]] = {
-        "weave_max_ips": ("Addresses to share out.", ipam.range_num_ips),
-        "weave_ipam_unreachable_count": (
-            "Peers that own addresses and are not in the mesh.",
-            len({entry.peer for entry in lost}),
-        ),
-        "weave_ipam_unreachable_percentage": (
-            "Percentage of the addresses that they own.",
-            100 * sum(entry.size for entry in lost) / ipam.range_num_ips,
-        ),
-        "weave_ipam_pending_allocates": ("Requests that wait for an address.", len(ipam.pending_allocates or ())),
-        "weave_ipam_pending_claims": ("Requests that wait for a given address.", len(ipam.pending_claims or ())),
-    }
-    yield used
-    for name, (meaning, value) in gauges.items():
-        yield GaugeMetricFamily(name, meaning, value=value)
-
-
-def _connections(connections: list[Connection]) -> Metric:
-    gauge = GaugeMetricFamily(
-        "weave_connections", "Connections with peers, and targets without.", labels=("encryption", "state", "type")
-    )
-    counts = Counter(map(_labels, connections))
-    for state, kind in sorted({(state, kind) for _, state, kind in counts}):
-        for encryption in _ENCRYPTION:
-            gauge.add_metric((encryption, state, kind), counts[encryption, state, kind])
-    return gauge
-
-
-def _labels(connection: Connection) -> tuple[str, str, str]:
-    attributes = connection.attrs or {}
-    kind = str(attributes.get("name", "none"))
-    return "yes" if attributes.get("encrypted") else "", connection.state, "unknown" if kind == "none" else kind
+    def _all(self) -> Iterator[Metric]:
+        yield from weave_metrics.weave_metrics(self._report)
+        yield from node_metrics.node_metrics(self._report, self._requests)
+        yield from path_metrics.path_metrics(self._report)

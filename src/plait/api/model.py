@@ -8,6 +8,7 @@ from typing import Protocol
 
 import msgspec
 
+from plait.api.figures import Figures, NameFigures
 from plait.ipam.address import Cidr
 
 
@@ -280,6 +281,7 @@ class PlaitReport(_Wire, frozen=True):
     bridge: str = "weave"
     mtu: int = 0
     overlays: list[str] = []
+    figures: Figures = Figures()
 
 
 class DnsEntry(_Wire, frozen=True):
@@ -444,6 +446,9 @@ class Names(Protocol):
 
     def report(self) -> Dns:
         """Everything."""
+
+    def figures(self) -> NameFigures:
+        """What became of questions."""
 
 
 class Finding(msgspec.Struct, frozen=True):

@@ -17,6 +17,7 @@ from plait.api.client import DETAIL_HEADER, EXIT_CODE_HEADER
 from plait.api.form import form_of, json_answer, json_body, text_error
 from plait.api.model import NodeService, Report
 from plait.api.names import NameRoutes
+from plait.api.requests import RequestCounter
 from plait.api.template import Template, TemplateError, execute, parse
 from plait.errors import NotFound, PlaitError
 
@@ -90,6 +91,7 @@ class Routes:
 
     def __init__(self, service: NodeService) -> None:
         self._service = service
+        self.requests = RequestCounter()
 
     def read_only(self) -> list[web.RouteDef]:
         """Routes of the status listener."""
@@ -154,7 +156,7 @@ class Routes:
         return await asyncio.to_thread(_executed, template, await self._service.report())
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        body = metrics.render(await self._service.report())
+        body = metrics.render(await self._service.report(), self.requests.counts)
         return web.Response(body=body, headers={"Content-Type": metrics.CONTENT_TYPE})
 
     async def _connect(self, request: web.Request) -> web.Response:

@@ -86,18 +86,20 @@ async def serve(service: NodeService, config: Config) -> ApiServer:
     control = [("--run-dir", str(config.socket_path)), (http_flag, http_addr)]
     try:
         _make_directory(config.run_dir)
-        await server.listen(_application(routes.control(), refuse_foreign_pages), [each for each in control if each[1]])
+        await server.listen(
+            _application(routes, routes.control(), refuse_foreign_pages), [each for each in control if each[1]]
+        )
         for listener, table in ((status, routes.read_only()), (metrics, routes.metrics())):
             if listener[1]:
-                await server.listen(_application(table), [listener])
+                await server.listen(_application(routes, table), [listener])
     except BaseException:
         await server.close()
         raise
     return server
 
 
-def _application(table: list[web.RouteDef], *guards: Middleware) -> web.Application:
-    app = web.Application(middlewares=[*guards, add_remarks, explain_errors])
+def _application(routes: Routes, table: list[web.RouteDef], *guards: Middleware) -> web.Application:
+    app = web.Application(middlewares=[routes.requests.middleware(), *guards, add_remarks, explain_errors])
     app.add_routes(table)
     app.on_response_prepare.append(speak_like_weave)
     return app

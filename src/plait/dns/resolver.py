@@ -9,9 +9,10 @@ from collections.abc import Callable, Container, Iterable
 from ipaddress import IPv4Address
 
 from plait.api import model
+from plait.api.figures import NameFigures
 from plait.dns.entries import Entry
 from plait.dns.responder import Responder
-from plait.dns.server import DnsServer
+from plait.dns.server import Counts, DnsServer
 from plait.dns.service import NameService
 from plait.dns.settings import Settings
 from plait.errors import PlaitError
@@ -134,6 +135,18 @@ class Resolver:
             ttl=self._settings.ttl,
             entries=[_reported(entry) for entry in self.service.database.entries],
         )
+
+    def figures(self) -> NameFigures:
+        """See Names."""
+        counts = Counts() if self._server is None else self._server.counts
+        queries = {
+            "local": counts.answered - counts.unknown - counts.refused,
+            "nxdomain": counts.unknown,
+            "unreadable": counts.refused,
+            "forwarded": counts.forwarded,
+            "overload": counts.overload,
+        }
+        return NameFigures(served=self._server is not None, queries=queries, upstream_failures=counts.failed)
 
 
 def _reported(entry: Entry) -> model.DnsEntry:

@@ -16,6 +16,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from plait.dns import upstream
+from plait.dns.message import Rcode
 from plait.dns.responder import MAX_TCP, Forward, Responder
 from plait.errors import AddressInUse, PlaitError
 
@@ -38,12 +39,26 @@ _Ask = Callable[[str, bytes], Awaitable[bytes]]
 
 @dataclass(slots=True)
 class Counts:
-    """What became of questions: answered here, passed on, failed upstream, and not passed on as too many were."""
+    """What became of questions: answered here, passed on, failed upstream, and not passed on as too many were.
+
+    Of those answered here: `unknown` names, and those `refused` because they could not be read or served.
+    """
 
     answered: int = 0
+    unknown: int = 0
+    refused: int = 0
     forwarded: int = 0
     failed: int = 0
     overload: int = 0
+
+    def answer(self, reply: bytes) -> None:
+        """Count an answer of our own, by its code."""
+        self.answered += 1
+        code = reply[3] & 15
+        if code == Rcode.NXDOMAIN:
+            self.unknown += 1
+        elif code != Rcode.NOERROR:
+            self.refused += 1
 
 
 class ResolvConf:
@@ -169,7 +184,7 @@ class DnsServer:
             query = bytes(view[:size])
             reply = answer_of(query)
             if isinstance(reply, bytes):
-                self.counts.answered += 1
+                self.counts.answer(reply)
                 _send(udp, reply, client)
             elif reply is not None:
                 self._forward_datagram(udp, query, reply, client)
@@ -223,7 +238,7 @@ class DnsServer:
             if reply is None:
                 return
             if isinstance(reply, bytes):
-                self.counts.answered += 1
+                self.counts.answer(reply)
             elif self._in_flight >= MAX_IN_FLIGHT:
                 self._overloaded()
                 reply = reply.refusal

@@ -68,6 +68,11 @@ class Router:
         """This node's name."""
         return self.peers.ourself.name
 
+    @property
+    def channel_count(self) -> int:
+        """How many gossip channels there are, those of unknown services too, which are passed on."""
+        return len(self._channels)
+
     def register(self, channel: str, gossiper: Gossiper) -> None:
         """Make somebody the owner of a gossip channel; before the first connection."""
         self._channels[channel] = gossiper

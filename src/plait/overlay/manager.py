@@ -93,6 +93,8 @@ class OverlayManager:
         self._by_peer: dict[PeerName, LiveConnection] = {}
         self._timer_moved = asyncio.Event()
         self._interface_asked = asyncio.Event()
+        self.falls = 0
+        """How often a connection left a better overlay that had worked."""
 
     def get(self, connection: ConnectionId) -> LiveConnection | None:
         """Give a live connection."""
@@ -379,6 +381,7 @@ class OverlayManager:
             match event:
                 case BestChanged(overlay, reason, is_fall):
                     # In the log a fall must be seen: Weave fell to the slow path without a word.
+                    self.falls += is_fall
                     level = logging.WARNING if is_fall else logging.INFO
                     _log.log(level, "frames for %s go by %s: %s", live.link.peer, overlay, reason)
                 case ConnectionEstablished():

@@ -6,6 +6,7 @@ It moves no frames and runs no overlay.
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 from plait.errors import PlaitError
 
@@ -20,6 +21,17 @@ SUPERSEDED = {SLEEVE: PLAIT1}
 
 LEGACY_TAGS = frozenset((1, 2, 3))
 """Sleeve's messages as mesh tags of their own, for peers from before overlays had names."""
+
+
+class Choice(StrEnum):
+    """Why an overlay carries a connection, as one of a few words; the first better overlay counts."""
+
+    FIRST_CHOICE = "first_choice"
+    PEER_LACKS_BETTER = "peer_lacks_better"
+    BETTER_PENDING = "better_pending"
+    BETTER_UNHEALTHY = "better_unhealthy"
+    BETTER_FAILED = "better_failed"
+    NOTHING_WORKS = "nothing_works"
 
 
 class NoCommonOverlay(PlaitError):
@@ -131,6 +143,19 @@ class OverlaySwitch:
         if lacking and not better:
             better = [f"the peer does not speak {' or '.join(lacking)} (Weave, or another version of plait)"]
         return f"{self.best} is used because {'; '.join(better)}" if better else f"{self.best} is the first choice"
+
+    @property
+    def choice(self) -> Choice:
+        """The same in a word."""
+        if not self._best.works:
+            return Choice.NOTHING_WORKS
+        if self.best != self.common[0]:
+            better = self._overlays[self.common[0]]
+            if better.failure is not None:
+                return Choice.BETTER_FAILED
+            return Choice.BETTER_PENDING if better.illness is None else Choice.BETTER_UNHEALTHY
+        is_lacking = any(name in self._lacking for name in self._ours[: self._ours.index(self.best)])
+        return Choice.PEER_LACKS_BETTER if is_lacking else Choice.FIRST_CHOICE
 
     @property
     def is_established(self) -> bool:

@@ -52,8 +52,8 @@ def test_states_come_in_weaves_order() -> None:
 
 
 def test_metrics_are_there_with_an_allocator_only() -> None:
-    text = metrics.render(with_ipam(pending_allocates=["c1 10.32.0.0/12"])).decode()
+    text = metrics.render(with_ipam(pending_allocates=["c1 10.32.0.0/12"]), {}).decode()
     assert 'weave_ips{state="local-used"} ' in text
     assert "\nweave_ipam_pending_allocates 1.0\n" in text
     assert "\nweave_ipam_unreachable_count 0.0\n" in text
-    assert "weave_ip" not in metrics.render(sample_report()).decode()
+    assert "weave_ip" not in metrics.render(sample_report(), {}).decode()

@@ -160,7 +160,7 @@ def test_the_metric_counts_our_living_names() -> None:
     names.remove("c", 2, None)
     report = report_of(document("mesh/live/status_samples.json")["nodes"]["node1"]["report"])
     report = replace(report, dns=names.report(), router=replace(report.router, name=str(US)))
-    assert "weave_dns_entries 1.0" in metrics.render(report).decode()
+    assert "weave_dns_entries 1.0" in metrics.render(report, {}).decode()
 
 
 def test_names_of_addresses_that_are_gone_are_released() -> None:

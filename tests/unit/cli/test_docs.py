@@ -4,19 +4,15 @@ import re
 from pathlib import Path
 
 import click
-import msgspec
-from msgspec.structs import replace
 
 import plait.attach.service
 import plait.host.netlink
 import plait.mesh.router
-from golden import document
 from plait import errors
-from plait.api import metrics, model, status
+from plait.api import status
 from plait.api.routes import Routes
 from plait.cli.main import cli
-from unit.api.nodes import MemoryNode, sample_report
-from unit.api.test_path_metrics import detail
+from unit.api.nodes import MemoryNode
 
 DOCS = Path(__file__).parents[3] / "docs"
 CLI, API = (DOCS / "cli.md").read_text(), (DOCS / "api.md").read_text()
@@ -57,14 +53,3 @@ def test_every_route_is_named() -> None:
             assert all(f"`{route.path.replace('{sub}', sub)}`" in API for sub in status.SUBS)
         else:
             assert f"{route.path}`" in API
-
-
-def test_every_metric_is_named() -> None:
-    named = model.Dns(domain="weave.local.", upstream=[], address="", ttl=1, entries=[])
-    shared = msgspec.convert(document("mesh/live/status_samples.json")["nodes"]["node2"]["report"]["IPAM"], model.Ipam)
-    neighbour = model.DatapathNeighbour("2", "two", tx_packets=1, tx_bytes=1, rx_packets=1, rx_bytes=1)
-    datapath = model.Datapath(carries=True, neighbours=[neighbour], drops=[model.DatapathDrop("runt", "short", 1)])
-    paths = replace(sample_report().plait, connections=[detail(0.001, 0.5)], datapath=datapath)
-    text = metrics.render(replace(sample_report(), dns=named, ipam=shared, plait=paths)).decode()
-    names = set(re.findall(r"^((?:weave|plait)_[a-z_]+)", text, re.MULTILINE))
-    assert names == set(re.findall(r"^\| `((?:weave|plait)_[a-z_]+)`", API, re.MULTILINE))

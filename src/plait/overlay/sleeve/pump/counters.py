@@ -35,3 +35,10 @@ COUNTERS = CORE_COUNTERS | {
     "receive_buffer_full": "datagrams lost because the pump did not read fast enough",
     "messages_lost": "messages to a node that did not read",
 }
+
+LOSSES = (
+    *("unknown_hop", "forged", "replayed", "malformed", "special_flood", "no_link", "no_address"),
+    *("broadcast_too_big", "too_big_unanswered", "too_big_here", "unfit", "refused_too_big", "queue_full"),
+    *("send_failed", "tap_refused", "receive_buffer_full", *DROP_REASONS),
+)
+"""Those that count frames or datagrams that went no further."""
