@@ -1,5 +1,7 @@
 """The figures of a report, from real rooms."""
 
+from collections.abc import Callable
+
 import pytest
 
 from plait.api.figures import PathFigures
@@ -71,12 +73,13 @@ def test_kinds_of_problems_are_bounded() -> None:
 def test_choices_of_an_overlay() -> None:
     switch = OverlaySwitch((FASTDP, PLAIT1), (FASTDP, PLAIT1))
     choices = [switch.choice]
-    for step in (
+    steps: list[Callable[[], object]] = [
         lambda: switch.established(PLAIT1),
         lambda: switch.established(FASTDP),
         lambda: switch.unhealthy(FASTDP, "silence"),
         lambda: switch.failed(FASTDP, "the kernel refused it"),
-    ):
+    ]
+    for step in steps:
         step()
         choices.append(switch.choice)
     assert choices == [
