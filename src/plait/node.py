@@ -4,23 +4,21 @@ import asyncio
 import logging
 import random
 import secrets
-import signal
 import time
-from collections.abc import Awaitable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Coroutine, Iterable
 from typing import Any, TypeVar
 
-from plait import holdings, logs, sdnotify
+from plait import holdings, sdnotify
 from plait.api import model
 from plait.api.server import serve
 from plait.attach.interface import Bridge
-from plait.attach.runtime import RuntimeUnavailable
 from plait.attach.service import Attacher
 from plait.config import Config
 from plait.dns.codec import CHANNEL as NAMES_CHANNEL
 from plait.dns.containers import ContainerNames
 from plait.dns.resolver import Resolver
 from plait.docker.client import DockerClient
-from plait.errors import PlaitError, StateError
+from plait.errors import StateError
 from plait.host import udp, underlay
 from plait.ipam.attaching import Attaching
 from plait.ipam.check import check
@@ -29,7 +27,6 @@ from plait.ipam.paxos import Voter
 from plait.ipam.service import CHANNEL as ADDRESSES_CHANNEL
 from plait.ipam.service import AddressService
 from plait.ipam.settings import Settings
-from plait.ipam_report import waiting
 from plait.mesh import events
 from plait.mesh.addresses import join_address
 from plait.mesh.events import ConnectionId
@@ -40,38 +37,29 @@ from plait.mesh.records import PeerSummary
 from plait.mesh.router import Router
 from plait.mesh.shortids import SHORT_IDS
 from plait.mesh.transport import Identity, Transport
-from plait.overlay.bridge import TAP, BridgeKeeper, BridgeSettings
+from plait.overlay.bridge import BridgeKeeper, BridgeSettings
 from plait.overlay.fastdp.announcements import CHANNEL as MACS_CHANNEL
 from plait.overlay.fastdp.announcements import Announcements
 from plait.overlay.fastdp.control import FastdpControl
-from plait.overlay.fastdp.session import FastdpSession
-from plait.overlay.fastdp.wire import PORT_OFFSET
-from plait.overlay.live import Session, our_features
+from plait.overlay.live import our_features
 from plait.overlay.manager import OverlayManager
 from plait.overlay.sleeve.plait1.native.build import build
 from plait.overlay.sleeve.plait1.native.engine import load_engine
 from plait.overlay.sleeve.supervisor import Pump
 from plait.overlay.switch import FASTDP
 from plait.report import Sources, build_report
-from plait.startup import Host, open_host, pid_file, range_overlap, reset_host
+from plait.startup import Host, range_overlap
 from plait.state import Store
-from plait.targets import RETRY_INTERVAL, Targets
+from plait.targets import Targets
 from plait.tracing import Tracer
 from plait.troubles import SHOWN_SECONDS, Troubles
+from plait.upkeep import Upkeep
 
 _T = TypeVar("_T")
 _log = logging.getLogger("plait")
 
-# How often the bridge, the tap and the attached interfaces are compared with what they should be, seconds.
-RECONCILE_INTERVAL = 5.0
-# A connection on which no frames pass after so long, seconds, is a problem: heartbeats go out every half second.
-PENDING_PATIENCE = 5.0
-
 # How long a node that leaves lets the news of who owns its addresses go out, seconds: as Weave's reset does.
 HANDOVER_SECONDS = 0.5
-
-# A pump that leaves so many questions in a row unanswered, each for 2 s, moves no frames.
-PUMP_CHANCES = 2
 
 
 class Node:
@@ -136,6 +124,21 @@ class Node:
             self._container_names = ContainerNames(self.names, docker, self._troubles.warn)
         self.addresses = self._new_addresses(store)
         self._attaching = Attaching(self._attacher, self.addresses)
+        self._upkeep = Upkeep(
+            config,
+            host,
+            self._troubles,
+            self._router,
+            self._targets,
+            self._transport,
+            self._pump,
+            self._overlays,
+            self._bridge,
+            self._attacher,
+            self.addresses,
+            self._release_names,
+            lambda: self._is_ready,
+        )
         self._tracer = Tracer(self._router, self._overlays, self._pump, self._attacher, config.bridge, config.port)
 
     def _new_addresses(self, store: Store) -> AddressService | None:
@@ -197,9 +200,9 @@ class Node:
             ("overlay timers", self._overlays.run_timers()),
             ("interfaces", self._overlays.watch_interfaces()),
             ("datapath", self._overlays.keep_kernel()),
-            ("reconcile", self._keep_reconciled()),
-            ("names", self._keep_resolved()),
-            ("watchdog", self._feed_watchdog()),
+            ("reconcile", self._upkeep.keep_reconciled()),
+            ("names", self._upkeep.keep_resolved()),
+            ("watchdog", self._upkeep.feed_watchdog()),
             ("names of containers", self._name_containers()),
             *([("old names", self.names.service.keep_expiring())] if self.names is not None else []),
         ]
@@ -222,7 +225,7 @@ class Node:
             self._troubles.report("range", self._host.overlap, "choose another --ipalloc-range, on all peers")
         await self._pump.wait_ready()
         try:
-            await self._keeping(self._attacher.reconcile())
+            await self._troubles.keeping(self._attacher.reconcile())
         except StateError:
             pass  # it is among the troubles, and tried again
         await self._targets.restore(self._config.peers or self._store.targets)
@@ -382,7 +385,7 @@ class Node:
     async def attach(self, container: str, cidrs: list[str], multicast_route: bool) -> list[str]:
         """See NodeService."""
         try:
-            return await self._keeping(self._attaching.attach(container, cidrs, multicast_route))
+            return await self._troubles.keeping(self._attaching.attach(container, cidrs, multicast_route))
         finally:
             self._release_names()
             self._overlays.ask_kernel()
@@ -395,18 +398,18 @@ class Node:
     async def detach(self, container: str, cidrs: list[str]) -> list[str]:
         """See NodeService."""
         try:
-            return await self._keeping(self._attaching.detach(container, cidrs))
+            return await self._troubles.keeping(self._attaching.detach(container, cidrs))
         finally:
             self._release_names()
             self._overlays.ask_kernel()
 
     async def expose(self, cidrs: list[str], masquerade: bool) -> list[str]:
         """See NodeService."""
-        return await self._keeping(self._attaching.expose(cidrs, masquerade))
+        return await self._troubles.keeping(self._attaching.expose(cidrs, masquerade))
 
     async def hide(self, cidrs: list[str]) -> list[str]:
         """See NodeService."""
-        return await self._keeping(self._attaching.hide(cidrs))
+        return await self._troubles.keeping(self._attaching.hide(cidrs))
 
     async def is_running(self, ident: str) -> bool:
         """See NodeService."""
@@ -439,91 +442,6 @@ class Node:
         """End the node soon."""
         self._stopping.set()
 
-    # Upkeep
-
-    async def _keep_reconciled(self) -> None:
-        while True:
-            await asyncio.sleep(RECONCILE_INTERVAL)
-            try:
-                repairs = [*await self._mend_tap(), *await asyncio.to_thread(self._bridge.ensure)]
-                await self._keeping(self._attacher.reconcile())
-                await self._look_after_addresses()
-            except StateError:
-                continue
-            except PlaitError as error:
-                self._troubles.report("bridge", str(error), "put it right, or 'plait stop' and 'plait launch'")
-                continue
-            finally:
-                self._release_names()
-                self._targets.save_again()
-                self._look_for_pending()
-            self._troubles.clear("bridge")
-            for repair in repairs:
-                self._troubles.warn(repair)
-
-    async def _look_after_addresses(self) -> None:
-        """Release what dead containers held, and say who waits."""
-        if self.addresses is None:
-            return
-        try:
-            self.addresses.census(await self._attacher.living(self.addresses.owned()))
-        except RuntimeUnavailable:
-            pass  # nobody is taken for dead because the engine does not answer
-        found = waiting(self.addresses)
-        if found is None:
-            self._troubles.clear("addresses")
-        else:
-            self._troubles.report("addresses", *found, varies=True)
-
-    async def _mend_tap(self) -> list[str]:
-        if await asyncio.to_thread(self._bridge.has_tap):
-            return []
-        self._host.reopen_tap()
-        self._pump.use_tap(self._host.tap_fd)
-        return [f"the tap {TAP} was gone: made it again, and another pump for it"]
-
-    async def _keep_resolved(self) -> None:
-        while True:
-            await asyncio.sleep(RETRY_INTERVAL)
-            await self._targets.retry_unresolved()
-            self._transport.flush()
-
-    def _look_for_pending(self) -> None:
-        for link in self._router.links:
-            live = self._overlays.get(link.id)
-            if link.established_at is None and live is not None and _now() - link.added_at > PENDING_PATIENCE:
-                self._troubles.report(
-                    f"pending {link.peer}",
-                    f"no frames pass between this host and {self._router.peers.label(link.peer)} at {link.address}: "
-                    f"{'; '.join(session.state for session in live.sessions)}",
-                    f"let UDP {_ports(self._config.port, live.sessions)} through between the two hosts, both ways",
-                )
-
-    async def _keeping(self, work: Awaitable[_T]) -> _T:
-        """Do something that writes to the state; what keeps it from being written is a problem of the node too."""
-        try:
-            return await work
-        except StateError as error:
-            self._troubles.report("state", str(error))
-            raise
-
-    async def _feed_watchdog(self) -> None:
-        """Tell systemd that frames can move: this loop runs, and the pump answers. One that does not is replaced."""
-        interval = sdnotify.watchdog_interval() or RECONCILE_INTERVAL
-        unanswered = 0
-        while True:
-            await asyncio.sleep(interval)
-            if not self._is_ready:
-                continue  # a pump that starts is waited for elsewhere
-            if await self._pump.stats() is not None:
-                unanswered = 0
-                sdnotify.notify("WATCHDOG=1")
-                continue
-            unanswered += 1
-            if unanswered == PUMP_CHANCES:
-                unanswered = 0
-                self._pump.kill()
-
     # Helpers
 
     def _features(self, remote_ip: str) -> LocalFeatures:
@@ -541,59 +459,6 @@ class Node:
 
     def _trusts(self, remote_ip: str) -> bool:
         return self._config.trusts(remote_ip)
-
-
-def run(config: Config) -> int:
-    """Be a node until SIGTERM, SIGINT or `plait stop`; gives the exit code. Errors end as one sentence in the log."""
-    logs.set_up(config.log_level)
-    try:
-        with Store(config.state_dir) as store, open_host(config, store) as host, pid_file(config.run_dir):
-            is_reset = asyncio.run(_live(config, store, host))
-        if is_reset:
-            for trouble in reset_host(config):
-                _log.warning("%s", trouble)
-    except PlaitError as error:
-        _log.error("%s", error)
-        return error.exit_code
-    except BaseExceptionGroup as errors:
-        return _explain(errors)
-    return 0
-
-
-async def _live(config: Config, store: Store, host: Host) -> bool:
-    """Run a node; True if it was asked to reset the host."""
-    node = Node(config, store, host)
-    loop = asyncio.get_running_loop()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signum, node.request_stop)
-    await node.run()
-    return node.is_reset
-
-
-def _explain(errors: BaseExceptionGroup[BaseException]) -> int:
-    """Log why the node's tasks ended; a defect comes with its traceback, for the report to the developers."""
-    explained, defects = errors.split(PlaitError)
-    for error in _leaves(explained):
-        _log.error("%s", error)
-    if defects is not None:
-        _log.critical("the node ends because of a defect; please report it with this", exc_info=defects)
-        return 1
-    return max((error.exit_code for error in _leaves(explained) if isinstance(error, PlaitError)), default=1)
-
-
-def _leaves(group: BaseExceptionGroup[BaseException] | None) -> Iterator[BaseException]:
-    for error in group.exceptions if group else ():
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
-        else:
-            yield error
-
-
-def _ports(port: int, sessions: Sequence[Session]) -> str:
-    """The UDP ports of these sessions, in words."""
-    if any(isinstance(session, FastdpSession) for session in sessions):
-        return f"ports {port} and {port + PORT_OFFSET}"
-    return f"port {port}"
 
 
 def _new_router(config: Config, host: Host, overlays: tuple[str, ...], rng: random.Random) -> Router:

@@ -2,10 +2,14 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable
+from typing import TypeVar
 
 from plait.api import remarks
+from plait.errors import StateError
 from plait.problems import Problem, Problems
 
+_T = TypeVar("_T")
 _log = logging.getLogger("plait")
 # How long a passing trouble stays in `status`, seconds: a refused peer that still tries does so every 9 minutes.
 SHOWN_SECONDS = 600.0
@@ -38,6 +42,14 @@ class Troubles:
     def current(self) -> list[Problem]:
         """Give what is wrong now, oldest first."""
         return self._problems.current(_now())
+
+    async def keeping(self, work: Awaitable[_T]) -> _T:
+        """Do something that writes to the state; what keeps it from being written is a problem of the node too."""
+        try:
+            return await work
+        except StateError as error:
+            self.report("state", str(error))
+            raise
 
 
 def _now() -> float:

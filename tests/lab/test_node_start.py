@@ -28,7 +28,7 @@ from plait.testing.lab.features import missing_features
 
 AS_NOBODY = """
 import os, sys
-import plait.cli.main, plait.node, plait.startup
+import plait.cli.main, plait.daemon, plait.startup
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 sys.exit(plait.cli.main.run(sys.argv[1:]))
 """

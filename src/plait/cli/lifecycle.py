@@ -70,7 +70,7 @@ def launch(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
 def daemon(**options: Any) -> int:
     """Be the node, in the foreground, with the log on standard error: for systemd and containers."""
     config = make_config(options)
-    from plait.node import run
+    from plait.daemon import run
 
     return run(config)
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import plait.node
+import plait.daemon
 from plait.cli.main import run
 from plait.config import Config
 from plait.ipam.address import Cidr
@@ -22,7 +22,7 @@ def configs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Config]:
         monkeypatch.delenv(name, raising=False)
     for name in ("WEAVE_PASSWORD", "DOCKER_HOST", "PLAIT_STATE_DIR", "PLAIT_RUN_DIR"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(plait.node, "run", given_configs.append)
+    monkeypatch.setattr(plait.daemon, "run", given_configs.append)
     return given_configs
 
 
@@ -81,7 +81,7 @@ def test_help_has_both_forms(word: str, capsys: pytest.CaptureFixture[str]) -> N
 def test_a_password_is_taken_as_it_is(password: str, joined: bool) -> None:
     given_configs: list[Config] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plait.node, "run", given_configs.append)
+        patch.setattr(plait.daemon, "run", given_configs.append)
         assert run(["daemon", *([f"--password={password}"] if joined else ["--password", password])]) == 0
     assert [config.password for config in given_configs] == [password.encode()]
 

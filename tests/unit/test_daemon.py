@@ -4,8 +4,8 @@ import logging
 
 import pytest
 
+from plait.daemon import _explain
 from plait.errors import AddressInUse, PlaitError, StateError
-from plait.node import _explain
 
 
 def test_errors_for_people_are_sentences_and_the_highest_code_counts(caplog: pytest.LogCaptureFixture) -> None:

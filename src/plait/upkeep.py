@@ -1,0 +1,139 @@
+"""What a running node looks after now and then: links and interfaces, names of targets, pending peers, the pump."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from plait import sdnotify
+from plait.attach.runtime import RuntimeUnavailable
+from plait.attach.service import Attacher
+from plait.config import Config
+from plait.errors import PlaitError, StateError
+from plait.ipam.service import AddressService
+from plait.ipam_report import waiting
+from plait.mesh.router import Router
+from plait.mesh.transport import Transport
+from plait.overlay.bridge import TAP, BridgeKeeper
+from plait.overlay.fastdp.session import FastdpSession
+from plait.overlay.fastdp.wire import PORT_OFFSET
+from plait.overlay.live import Session
+from plait.overlay.manager import OverlayManager
+from plait.overlay.sleeve.supervisor import Pump
+from plait.startup import Host
+from plait.targets import RETRY_INTERVAL, Targets
+from plait.troubles import Troubles
+
+# How often the bridge, the tap and the attached interfaces are compared with what they should be, seconds.
+RECONCILE_INTERVAL = 5.0
+# A connection on which no frames pass after so long, seconds, is a problem: heartbeats go out every half second.
+PENDING_PATIENCE = 5.0
+
+# A pump that leaves so many questions in a row unanswered, each for 2 s, moves no frames.
+PUMP_CHANCES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Upkeep:
+    """The rooms of a node that are looked after. `release_names`: delete those that containers have no longer."""
+
+    config: Config
+    host: Host
+    troubles: Troubles
+    router: Router
+    targets: Targets
+    transport: Transport
+    pump: Pump
+    overlays: OverlayManager
+    bridge: BridgeKeeper
+    attacher: Attacher
+    addresses: AddressService | None
+    release_names: Callable[[], None]
+    is_ready: Callable[[], bool]
+
+    async def keep_reconciled(self) -> None:
+        """Compare the bridge, the tap and the attached interfaces with what they should be, until cancelled."""
+        while True:
+            await asyncio.sleep(RECONCILE_INTERVAL)
+            try:
+                repairs = [*await self._mend_tap(), *await asyncio.to_thread(self.bridge.ensure)]
+                await self.troubles.keeping(self.attacher.reconcile())
+                await self._look_after_addresses()
+            except StateError:
+                continue
+            except PlaitError as error:
+                self.troubles.report("bridge", str(error), "put it right, or 'plait stop' and 'plait launch'")
+                continue
+            finally:
+                self.release_names()
+                self.targets.save_again()
+                self._look_for_pending()
+            self.troubles.clear("bridge")
+            for repair in repairs:
+                self.troubles.warn(repair)
+
+    async def _look_after_addresses(self) -> None:
+        """Release what dead containers held, and say who waits."""
+        if self.addresses is None:
+            return
+        try:
+            self.addresses.census(await self.attacher.living(self.addresses.owned()))
+        except RuntimeUnavailable:
+            pass  # nobody is taken for dead because the engine does not answer
+        found = waiting(self.addresses)
+        if found is None:
+            self.troubles.clear("addresses")
+        else:
+            self.troubles.report("addresses", *found, varies=True)
+
+    async def _mend_tap(self) -> list[str]:
+        if await asyncio.to_thread(self.bridge.has_tap):
+            return []
+        self.host.reopen_tap()
+        self.pump.use_tap(self.host.tap_fd)
+        return [f"the tap {TAP} was gone: made it again, and another pump for it"]
+
+    async def keep_resolved(self) -> None:
+        """Look up targets without an address again and again, until cancelled."""
+        while True:
+            await asyncio.sleep(RETRY_INTERVAL)
+            await self.targets.retry_unresolved()
+            self.transport.flush()
+
+    def _look_for_pending(self) -> None:
+        for link in self.router.links:
+            live = self.overlays.get(link.id)
+            if link.established_at is None and live is not None and _now() - link.added_at > PENDING_PATIENCE:
+                self.troubles.report(
+                    f"pending {link.peer}",
+                    f"no frames pass between this host and {self.router.peers.label(link.peer)} at {link.address}: "
+                    f"{'; '.join(session.state for session in live.sessions)}",
+                    f"let UDP {_ports(self.config.port, live.sessions)} through between the two hosts, both ways",
+                )
+
+    async def feed_watchdog(self) -> None:
+        """Tell systemd that frames can move: this loop runs, and the pump answers. One that does not is replaced."""
+        interval = sdnotify.watchdog_interval() or RECONCILE_INTERVAL
+        unanswered = 0
+        while True:
+            await asyncio.sleep(interval)
+            if not self.is_ready():
+                continue  # a pump that starts is waited for elsewhere
+            if await self.pump.stats() is not None:
+                unanswered = 0
+                sdnotify.notify("WATCHDOG=1")
+                continue
+            unanswered += 1
+            if unanswered == PUMP_CHANCES:
+                unanswered = 0
+                self.pump.kill()
+
+
+def _ports(port: int, sessions: Sequence[Session]) -> str:
+    """The UDP ports of these sessions, in words."""
+    if any(isinstance(session, FastdpSession) for session in sessions):
+        return f"ports {port} and {port + PORT_OFFSET}"
+    return f"port {port}"
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
