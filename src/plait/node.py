@@ -8,17 +8,21 @@ import time
 from collections.abc import Coroutine, Iterable
 from typing import Any, TypeVar
 
-from plait import holdings, sdnotify
+import msgspec
+
+from plait import checkup, holdings, sdnotify
 from plait.api import model
 from plait.api.server import serve
+from plait.asking import Asking
 from plait.attach.interface import Bridge
 from plait.attach.service import Attacher
+from plait.checkup import Checkup
 from plait.config import Config
 from plait.dns.codec import CHANNEL as NAMES_CHANNEL
 from plait.dns.containers import ContainerNames
 from plait.dns.resolver import Resolver
 from plait.docker.client import DockerClient
-from plait.errors import StateError
+from plait.errors import NotFound, StateError
 from plait.host import udp, underlay
 from plait.ipam.attaching import Attaching
 from plait.ipam.check import check
@@ -33,6 +37,8 @@ from plait.mesh.events import ConnectionId
 from plait.mesh.features import LocalFeatures
 from plait.mesh.gossip import GossipData
 from plait.mesh.maker import ConnectionMaker
+from plait.mesh.name import PeerName
+from plait.mesh.questions import CHANNEL as QUESTIONS_CHANNEL
 from plait.mesh.records import PeerSummary
 from plait.mesh.router import Router
 from plait.mesh.shortids import SHORT_IDS
@@ -139,6 +145,10 @@ class Node:
             self._release_names,
             lambda: self._is_ready,
         )
+        self._asking = Asking(self._ask)
+        self._router.register(QUESTIONS_CHANNEL, self._asking.channel)
+        self._checkup = Checkup(self.report, self._overlays.handed, self._troubles)
+        self._asking.answers(checkup.TOPIC, self._checkup.answer)
         self._tracer = Tracer(self._router, self._overlays, self._pump, self._attacher, config.bridge, config.port)
 
     def _new_addresses(self, store: Store) -> AddressService | None:
@@ -203,6 +213,8 @@ class Node:
             ("reconcile", self._upkeep.keep_reconciled()),
             ("names", self._upkeep.keep_resolved()),
             ("watchdog", self._upkeep.feed_watchdog()),
+            ("checkup", self._checkup.keep_checking()),
+            ("transmission", self._checkup.watch_transmission()),
             ("names of containers", self._name_containers()),
             *([("old names", self.names.service.keep_expiring())] if self.names is not None else []),
         ]
@@ -315,6 +327,12 @@ class Node:
         """Broadcast; also from within a message of a peer, so that nothing is sent before that is dealt with."""
         self._router.broadcast(NAMES_CHANNEL, news)
         asyncio.get_running_loop().call_soon(self._transport.flush)
+
+    def _ask(self, peer: PeerName, payload: bytes) -> bool:
+        """Hand a question or an answer to the mesh."""
+        is_sent = self._router.unicast(QUESTIONS_CHANNEL, peer, payload)
+        asyncio.get_running_loop().call_soon(self._transport.flush)
+        return is_sent
 
     async def _name_containers(self) -> None:
         """Give the containers of an earlier node their names again."""
@@ -429,6 +447,16 @@ class Node:
     async def trace(self, source: str, destination: str) -> model.Trace:
         """See NodeService."""
         return await self._tracer.trace(source, destination)
+
+    async def doctor(self, peer: str) -> dict[str, Any]:
+        """See NodeService."""
+        name = self._router.peers.find(peer)
+        if name is None:
+            raise NotFound(f"there is no peer {peer} in the mesh: 'plait status peers' lists them")
+        if name == self.name:
+            return await self._checkup.described()
+        found: dict[str, Any] = msgspec.json.decode(await self._asking.ask(name, checkup.TOPIC))
+        return found
 
     async def stop(self, reset: bool) -> None:
         """End the node; the caller of `run` cleans up after a reset."""

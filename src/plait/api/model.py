@@ -509,5 +509,8 @@ class NodeService(Protocol):
     async def trace(self, source: str, destination: str) -> Trace:
         """Find the way of a frame from a container of this host to an IP or MAC address, and try it."""
 
+    async def doctor(self, peer: str) -> dict[str, object]:
+        """Find what is wrong with the machine of a peer (name or nickname): `findings` and the number of `checks`."""
+
     async def stop(self, reset: bool) -> None:
         """End the node soon; with `reset` also remove every link, rule and file it made."""

@@ -80,6 +80,12 @@ class TraceBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     destination: str
 
 
+class DoctorBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of /plait/doctor; the answer is `{"findings": [...], "checks": number}`, as the verb prints them."""
+
+    peer: str
+
+
 class StopBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Body of /plait/stop; the answer is `{}` and comes before the node ends."""
 
@@ -120,6 +126,7 @@ class Routes:
             web.post("/plait/interfaces", self._interfaces),
             web.post("/plait/trace", self._trace),
             web.post("/plait/ipam-check", self._check_addresses),
+            web.post("/plait/doctor", self._doctor),
             web.post("/plait/stop", self._stop),
             *NameRoutes(self._service).routes(),
             *AddressRoutes(self._service).routes(),
@@ -214,6 +221,10 @@ class Routes:
     async def _trace(self, request: web.Request) -> web.Response:
         body = await json_body(request, TraceBody)
         return json_answer(msgspec.to_builtins(await self._service.trace(body.source, body.destination)))
+
+    async def _doctor(self, request: web.Request) -> web.Response:
+        body = await json_body(request, DoctorBody)
+        return json_answer(await self._service.doctor(body.peer))
 
     async def _stop(self, request: web.Request) -> web.Response:
         body = await json_body(request, StopBody)

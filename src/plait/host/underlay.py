@@ -6,8 +6,11 @@ Looks in the network namespace of the calling thread, and changes nothing. Not f
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network, ip_interface
+from pathlib import Path
 
 from plait.host.netlink import Netlink, Route
+
+_DEVICES = Path("/sys/class/net")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,21 @@ def interface_mtus(addresses: Sequence[str]) -> list[int | None]:
                 known[route.device] = link.mtu if link else None
             mtus.append(known[route.device])
     return mtus
+
+
+def devices(addresses: Sequence[str]) -> dict[str, str]:
+    """The interface towards each address; what has no route is left out."""
+    with Netlink() as netlink:
+        routes = {address: netlink.route_to(address) for address in addresses}
+    return {address: route.device for address, route in routes.items() if route is not None and route.device}
+
+
+def sent_packets(device: str) -> int | None:
+    """How many packets an interface has sent, as its driver counts; None if it is gone."""
+    try:
+        return int((_DEVICES / device / "statistics" / "tx_packets").read_text())
+    except (OSError, ValueError):
+        return None
 
 
 def default_uplink() -> Uplink | None:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from plait.mesh.name import PeerName
+from plait.mesh.name import InvalidPeerName, PeerName
 from plait.mesh.records import ConnectionSummary, PeerRecord, PeerSummary
 from plait.mesh.shortids import SHORT_IDS, ShortIds
 
@@ -92,6 +92,17 @@ class Peers:
     def nickname_matches(self, text: str) -> list[PeerName]:
         """Give the names of all peers with this nickname, lowest first."""
         return sorted(name for name, record in self._records.items() if record.summary.nickname == text)
+
+    def find(self, given: str) -> PeerName | None:
+        """Give the peer of this nickname, else the one of this name; None if there is neither."""
+        for record in self._records.values():
+            if record.summary.nickname == given:
+                return record.summary.name
+        try:
+            name = PeerName.parse(given)
+        except InvalidPeerName:
+            return None
+        return name if name in self._records else None
 
     def label(self, name: PeerName) -> str:
         """Give `name(nickname)` as people read it; the bare name of an unknown peer."""

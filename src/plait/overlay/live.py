@@ -44,6 +44,8 @@ class LiveConnection:
     switch: OverlaySwitch
     user: UserSession | None
     fastdp: FastdpSession | None
+    handed: int = 0
+    """Packets of the node's own that were handed over for the peer: heartbeats and probes."""
 
     @property
     def overlay(self) -> str:

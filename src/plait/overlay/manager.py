@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
@@ -41,6 +42,9 @@ _log = logging.getLogger(__name__)
 
 INTERFACE_INTERVAL = 5.0
 """Seconds between looks at the MTUs of interfaces: a jumbo frame network that is switched on is used soon."""
+
+
+_SENDING = (fastdp.SendFrame, sleeve.SendHeartbeat, sleeve.SendProbe, sleeve.SendFragmentationTest, sleeve.SendMtuTest)
 
 
 class Mesh(Protocol):
@@ -112,6 +116,18 @@ class OverlayManager:
             return None
         ids = kernel.topology.ids
         return KernelView(await asyncio.to_thread(kernel.kernel.describe), ids)
+
+    def handed(self) -> dict[str, int]:
+        """Give how many packets were handed to the underlay, by remote address: by this node, and by the kernel."""
+        counts: Counter[str] = Counter()
+        for live in self._live.values():
+            remote = next(filter(None, map(_remote_ip, live.sessions)), None)
+            if remote is not None:
+                counts[remote] += live.handed
+                short_id = None if self._kernel is None else self._kernel.topology.ids.get(live.link.peer)
+                if self._kernel is not None and short_id is not None:
+                    counts[remote] += self._kernel.traffic(short_id).sent
+        return counts
 
     # From the mesh
 
@@ -340,6 +356,7 @@ class OverlayManager:
     def _perform_one(self, live: LiveConnection, session: Session, action: Action) -> None:
         link, peer = live.link, live.link.peer
         overlay = FASTDP if session is live.fastdp else live.overlay
+        live.handed += isinstance(action, _SENDING)
         match action:
             case sleeve.SendControl(tag, payload):
                 self._send_control(live, overlay, tag, payload)

@@ -122,6 +122,9 @@ class MemoryNode:
                 found.append(model.Interface(ident, "ca:45:a0:6b:04:47", cidrs))
         return found
 
+    async def doctor(self, peer: str) -> dict[str, object]:
+        return {"findings": [], "checks": 3}
+
     async def trace(self, source: str, destination: str) -> model.Trace:
         if source not in self.containers:
             raise NotFound(f"{source} has no interface on the network of this host")

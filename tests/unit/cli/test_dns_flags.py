@@ -3,7 +3,7 @@ from pathlib import Path
 import click
 import pytest
 
-import plait.node
+import plait.daemon
 from plait.cli.main import run
 from plait.config import Config
 from plait.dns.settings import Settings, parse_duration, parse_listen
@@ -13,7 +13,7 @@ from plait.errors import ConfigError
 def settings(*words: str) -> Settings | None:
     given: list[Config] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plait.node, "run", given.append)
+        patch.setattr(plait.daemon, "run", given.append)
         assert run(["daemon", *words]) == 0
     return given[0].dns
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-import plait.node
+import plait.daemon
 import plait.startup
 from plait.cli import lifecycle
 from plait.cli.main import run
@@ -258,7 +258,7 @@ def test_daemon_is_the_node_with_this_configuration(host: Host, monkeypatch: pyt
         seen.append(config)
         return 42
 
-    monkeypatch.setattr(plait.node, "run", node)
+    monkeypatch.setattr(plait.daemon, "run", node)
     monkeypatch.setenv("WEAVE_PASSWORD", "s3cret")
     monkeypatch.setenv("WEAVE_PORT", "7000")
     monkeypatch.setenv("WEAVE_HTTP_ADDR", "127.0.0.1:7001")
@@ -296,7 +296,7 @@ def test_daemon_is_the_node_with_this_configuration(host: Host, monkeypatch: pyt
 
 def test_what_is_not_said_is_configs_default(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Config] = []
-    monkeypatch.setattr(plait.node, "run", seen.append)
+    monkeypatch.setattr(plait.daemon, "run", seen.append)
     for name in ("PORT", "MTU", "HTTP_ADDR", "STATUS_ADDR", "METRICS_ADDR"):
         monkeypatch.delenv(f"WEAVE_{name}", raising=False)
     monkeypatch.delenv("DOCKER_HOST", raising=False)
