@@ -111,6 +111,20 @@ def test_running_leaves_out_those_that_ended_meanwhile(tmp_path: Path) -> None:
     run(tmp_path, body)
 
 
+def test_names_of_containers_that_do_not_run_too(tmp_path: Path) -> None:
+    asked = []
+
+    async def everything(request: web.Request) -> web.Response:
+        asked.append(dict(request.query))
+        return web.json_response([{"Id": "f00d", "Names": ["/weave"]}, {"Id": "beef", "Names": ["/weavedb", "/a/b"]}])
+
+    async def body(client: DockerClient) -> None:
+        assert await client.names_with("weave") == ["weave", "weavedb", "a/b"]
+
+    run(tmp_path, body, everything=everything)
+    assert asked == [{"all": "1", "filters": '{"name": ["weave"]}'}]
+
+
 def test_no_engine_is_explained(tmp_path: Path) -> None:
     async def body() -> None:
         for address in (f"unix://{tmp_path}/nothing", f"{tmp_path}/nothing", "tcp://127.0.0.1:1"):

@@ -4,6 +4,7 @@ It follows no events and changes nothing in the engine.
 """
 
 import asyncio
+import json
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -47,6 +48,12 @@ class DockerClient:
     async def version(self) -> str:
         """The engine's version. Raise RuntimeUnavailable."""
         return (await self._get("/version", _Version)).version
+
+    async def names_with(self, part: str) -> list[str]:
+        """Names of all containers, running or not, that have `part` in them. Raise RuntimeUnavailable."""
+        filters = quote(json.dumps({"name": [part]}))
+        listed = await self._get(f"/containers/json?all=1&filters={filters}", list[_Listed])
+        return [name.removeprefix("/") for item in listed for name in item.names]
 
     async def running(self) -> list[RuntimeContainer]:
         """All containers that have a process. Raise RuntimeUnavailable."""
@@ -123,6 +130,7 @@ class _Version(msgspec.Struct, rename="pascal"):
 
 class _Listed(msgspec.Struct, rename="pascal"):
     id: str
+    names: list[str] = []
 
 
 class _Message(msgspec.Struct):

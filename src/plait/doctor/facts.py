@@ -10,10 +10,15 @@
 | `bpf`              | Bpf                                                                                 |
 | `clock`            | Clock                                                                               |
 | `docker`           | Docker                                                                              |
+| `modules`          | state (`present`, `loadable`, `absent`) by name, of MODULES; unknown ones are left out |
+| `port/NUMBER`      | list of Holder: who waits at this TCP or UDP port                                   |
+| `process/PID`      | Process; asked of the node's                                                        |
 | `node`             | Node; absent if none runs                                                           |
 """
 
 import msgspec
+
+MODULES = ("bridge", "dummy", "esp4", "gcm", "nf_tables", "tun", "veth", "vxlan")
 
 
 class Vxlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +77,26 @@ class Docker(msgspec.Struct, frozen=True, kw_only=True):
 
     version: str = ""
     error: str = ""
+    weave: list[str] = []
+    """Names of Weave's containers, running or not."""
+
+
+class Holder(msgspec.Struct, frozen=True, kw_only=True):
+    """A socket that waits at a port; `pid` is None for the kernel's own. `parent` started the process."""
+
+    protocol: str
+    address: str
+    pid: int | None = None
+    process: str = ""
+    parent: int | None = None
+
+
+class Process(msgspec.Struct, frozen=True, kw_only=True):
+    """Open files, how many may be open, and whether net.core.rmem_max and wmem_max do not bind it."""
+
+    descriptors: int
+    descriptor_limit: int
+    is_net_admin: bool = True
 
 
 class Peer(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,7 +117,10 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):
-    """The node that runs here. `pid` of its process; `mtu` of the bridge; `encrypted`: it has a password."""
+    """The node that runs here. `pid` of its process; `mtu` of the bridge; `encrypted`: it has a password.
+
+    `range`: the addresses that the mesh shares out, as CIDR.
+    """
 
     name: str
     version: str
@@ -101,6 +129,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     bridge: str = "weave"
     mtu: int | None = None
     encrypted: bool = False
+    range: str | None = None
     overlays: list[str] = []
     peers: list[Peer] = []
     problems: list[str] = []

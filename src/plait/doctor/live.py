@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,14 @@ import msgspec
 from plait.docker.client import DEFAULT_ADDRESS, DockerClient
 from plait.doctor import facts
 from plait.errors import PlaitError
-from plait.host import clock, ethtool, iptables, nftables
+from plait.host import clock, ethtool, iptables, modules, nftables, processes
 from plait.host.bpf.features import probe
 from plait.host.netlink import Link, Netlink
 
 _MAX_BYTES = 1 << 20
+_WEAVE = "weave"
+# Its router, the helpers of versions before 2.0, and the one that keeps its database.
+_WEAVES = re.compile(r"weave(db|proxy|plugin|volumes.*)?")
 # What the programs in the kernel use (overlay/fastdp): without these frames go by user space.
 _CARRIERS = ("bpf", "ring_buffer", "redirect_peer", "redirect_neigh")
 
@@ -34,7 +38,13 @@ class Live:
             "bpf": _bpf,
             "clock": lambda: facts.Clock(**clock.state()),
             "docker": docker,
+            "modules": lambda: modules.states(facts.MODULES),
             "node": node,
+        }
+        self._questions_about: dict[str, Callable[[str], Any]] = {
+            "ethtool": _ethtool,
+            "port": lambda port: processes.holders(int(port)),
+            "process": lambda pid: processes.limits(int(pid)),
         }
         self._known: dict[str, Any] = {}
 
@@ -62,15 +72,17 @@ class Live:
 
     def answer(self, question: str) -> Any:
         """See Probe."""
-        kind, _, device = question.partition("/")
-        ask = self._questions.get(question) if kind != "ethtool" else lambda: _ethtool(device)
-        if ask is None:
-            return None
         if question not in self._known:
             self._known[question] = None
             with contextlib.suppress(PlaitError):
-                self._known[question] = msgspec.to_builtins(ask())
+                self._known[question] = msgspec.to_builtins(self._ask(question))
         return self._known[question]
+
+    def _ask(self, question: str) -> Any:
+        kind, _, about = question.partition("/")
+        if about:
+            return self._questions_about[kind](about)
+        return self._questions[question]()
 
 
 def docker_facts() -> facts.Docker | None:
@@ -78,9 +90,15 @@ def docker_facts() -> facts.Docker | None:
     if not Path(DEFAULT_ADDRESS.removeprefix("unix://")).exists():
         return None
     try:
-        return facts.Docker(version=asyncio.run(DockerClient().version()))
+        return asyncio.run(_docker())
     except PlaitError as error:
         return facts.Docker(error=str(error))
+
+
+async def _docker() -> facts.Docker:
+    client = DockerClient()
+    named = await client.names_with(_WEAVE)
+    return facts.Docker(version=await client.version(), weave=[name for name in named if _WEAVES.fullmatch(name)])
 
 
 def _links() -> list[facts.Link]:

@@ -55,6 +55,12 @@ class Machine:
         except ValueError:
             return None
 
+    def counters(self, protocol: str) -> dict[str, int]:
+        """Give a protocol's counters since boot, of /proc/net/snmp (`Tcp`, `Udp`); empty if there are none."""
+        rows = [line.split() for line in (self.text("/proc/net/snmp") or "").splitlines()]
+        mine = [words[1:] for words in rows if words[:1] == [f"{protocol}:"]]
+        return {key: int(value) for key, value in zip(*mine, strict=False)} if len(mine) == 2 else {}
+
     def sysctl(self, key: str) -> str | None:
         """Give a setting, by its path under /proc/sys: `net/ipv4/ip_forward`."""
         text = self.text(f"/proc/sys/{key}")
@@ -107,6 +113,35 @@ class Machine:
     def docker(self) -> facts.Docker | None:
         """The engine; None if there is no socket of one."""
         return self._read("docker", facts.Docker)
+
+    @cached_property
+    def modules(self) -> dict[str, str]:
+        """Where parts of the kernel are; those of which nothing is known are not in it."""
+        return self._read("modules", dict[str, str]) or {}
+
+    def holders(self, port: int) -> Sequence[facts.Holder]:
+        """Who waits at a TCP or UDP port."""
+        return self._read(f"port/{port}", list[facts.Holder]) or []
+
+    def is_of_the_node(self, holder: facts.Holder) -> bool:
+        """Whether a socket is the node's, or that of a process which it started."""
+        return self.node is not None and self.node.pid is not None and self.node.pid in (holder.pid, holder.parent)
+
+    def process(self, pid: int) -> facts.Process | None:
+        """Limits of a process."""
+        return self._read(f"process/{pid}", facts.Process)
+
+    @cached_property
+    def weave_router(self) -> str:
+        """What shows that a Weave router runs here; empty if nothing does."""
+        for holder in self.holders(self.port):
+            if holder.process == "weaver":
+                return f"weaver (process {holder.pid}) holds {holder.protocol.upper()} port {self.port}"
+        # Column 2 is address:protocol. Weave sends its probes of the path MTU by a raw UDP socket, plait has none.
+        rows = (self.text("/proc/net/raw") or "").splitlines()[1:]
+        if any(len(row.split()) > 1 and row.split()[1].endswith(":0011") for row in rows):
+            return "somebody has a raw UDP socket open, as Weave's router does"
+        return ""
 
     @cached_property
     def node(self) -> facts.Node | None:

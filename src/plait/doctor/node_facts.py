@@ -18,6 +18,7 @@ def node_of(report: Mapping[str, Any]) -> Node:
         bridge=plait["Bridge"],
         mtu=plait["Mtu"],
         encrypted=router["Encryption"],
+        range=report.get("IPAM", {}).get("Range") or None,
         overlays=plait["Overlays"],
         peers=[_peer(detail, states) for detail in plait["Connections"]]
         + [
