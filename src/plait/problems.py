@@ -12,8 +12,8 @@ MAX_PROBLEMS = 100
 VARIATION_INTERVAL = 60.0
 
 PROBLEM_KINDS = (
-    *("pending", "lost", "refused", "fastdp", "pump", "bridge"),
-    *("addresses", "range", "state", "store"),
+    *("pending", "lost", "refused", "target", "fastdp", "frozen", "pump", "bridge"),
+    *("addresses", "range", "state", "store", "doctor"),
 )
 """What a problem touches: the first word of its key."""
 

@@ -1,11 +1,14 @@
 """Metrics of real nodes: all of them are there, promtool accepts them, and no route tells the password."""
 
+import os
+import signal
 from itertools import chain
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
-from lab.node_lab import client, log, wait_for_neighbours
+from lab.metrics_lab import names, value
+from lab.node_lab import client, log, report, wait_for_neighbours
+from lab.path_lab import USER_SPACE
 from plait.api import metrics
 from plait.api.routes import Routes
 from plait.testing.lab import Lab, wait_until
@@ -20,19 +23,6 @@ DEBUG = (
     *("/debug/pprof/", "/debug/pprof/cmdline", "/debug/vars", "/debug/requests", "/debug", "/env", "/config"),
     *("/plait/debug", "/plait/config"),
 )
-
-
-def samples(host: Host) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    families = text_string_to_metric_families(client(host).text("/metrics"))
-    return {(each.name, frozenset(each.labels.items())): each.value for family in families for each in family.samples}
-
-
-def value(host: Host, name: str, **labels: str) -> float | None:
-    return samples(host).get((name, frozenset(labels.items())))
-
-
-def names(host: Host) -> set[str]:
-    return {name for name, _ in samples(host)}
 
 
 def services(host: Host) -> list[str]:
@@ -67,6 +57,16 @@ def test_a_node_with_all_services_has_all_metrics(lab: Lab) -> None:
     if complaints is None:
         pytest.skip("promtool is missing: 'scripts/setup test' brings it")
     assert [line for line in complaints if not line.startswith("weave_")] == []
+
+
+def test_a_pump_that_ends_is_counted(lab: Lab) -> None:
+    one = lab.host("h1")
+    one.launch(extra=USER_SPACE)
+    assert (value(one, "plait_pump_up"), value(one, "plait_pump_restarts_total")) == (1, 0)
+    os.kill(report(one)["Plait"]["Pump"]["pid"], signal.SIGKILL)
+    wait_until(lambda: value(one, "plait_pump_restarts_total") == 1, "the restart is counted")
+    wait_until(lambda: value(one, "plait_pump_up") == 1, "the next pump answers")
+    assert value(one, "plait_problems", kind="pump") == 1
 
 
 def test_nothing_that_a_node_answers_tells_its_password(lab: Lab) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.metrics_lab import value
 from lab.node_lab import PLAIT, check_logs, established, is_up, report
 from lab.path_lab import (
     OVERLAY,
@@ -95,6 +96,7 @@ def test_a_path_that_shrinks_and_grows(lab: Lab) -> None:
         transfer.result()
     for host, peer in ((one, other), (other, one)):
         wait_for_path(host, peer, lambda mtu: 1300 - RESOLUTION < mtu <= 1300, "1300 bytes pass")
+    assert (value(one, "plait_connection_black_holes_total", peer=other.peer_name) or 0) >= 1
     for router in routers:
         lab.set_mtu(router, 1500, middle)
     for host in (one, other):  # who looks at its own interface has a reason to search again

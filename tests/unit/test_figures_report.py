@@ -1,9 +1,12 @@
 """The figures of a report, from real rooms."""
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+import plait
 from plait.api.figures import PathFigures
 from plait.figures_report import MTU_SOURCES
 from plait.overlay import pmtu
@@ -60,6 +63,15 @@ def test_services_that_are_off_have_no_figures() -> None:
     assert (figures.addresses, figures.names) == (None, None)
     assert figures.channels >= 1
     assert set(figures.problems) == {*PROBLEM_KINDS, OTHER_KIND}
+
+
+def test_each_key_of_a_problem_begins_with_its_kind() -> None:
+    kinds = set()
+    for path in Path(plait.__file__).parent.glob("*.py"):
+        text = path.read_text()
+        kinds |= {*re.findall(r'roubles\.report\(\s*f?"(\w+)', text)}
+        kinds |= {*re.findall(r'def _key\(.*\n    return f"(\w+) ', text)}
+    assert kinds == set(PROBLEM_KINDS), "a new kind of problem belongs into PROBLEM_KINDS and docs/metrics.md"
 
 
 def test_kinds_of_problems_are_bounded() -> None:
