@@ -36,7 +36,7 @@ class Limits:
 
 
 def holders(port: int) -> list[Holder]:
-    """Give who waits at a TCP or UDP port, in the network namespace of the calling thread."""
+    """Give who waits at a TCP or UDP port, in this process's network namespace."""
     sockets = {inode: (protocol, address) for protocol, address, inode in _sockets(port)}
     owners = _owners(sockets) if sockets else {}
     return [_holder(protocol, address, owners.get(inode)) for inode, (protocol, address) in sockets.items()]

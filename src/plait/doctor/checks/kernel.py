@@ -40,8 +40,8 @@ def _parts(machine: Machine) -> Iterator[Finding]:
 
 def _esp(machine: Machine) -> Iterator[Finding]:
     is_wanted = machine.weave_router or (machine.node is not None and machine.node.encrypted)
-    crypto = machine.text("/proc/crypto")
-    if not is_wanted or crypto is None or re.search(rf"^name\s*: .*{re.escape(_CIPHER)}", crypto, re.MULTILINE):
+    crypto = machine.text("/proc/crypto") if is_wanted else None
+    if crypto is None or re.search(rf"^name\s*: .*{re.escape(_CIPHER)}", crypto, re.MULTILINE):
         return
     missing = [name for name in ("gcm", "esp4") if machine.modules.get(name) == _ABSENT]
     if missing:

@@ -60,7 +60,8 @@ def _port_mtu(machine: Machine) -> Iterator[Finding]:
         if bridge is not None and port.master == bridge.name and port.mtu < bridge.mtu:
             what = f"{port.name} takes packets of {port.mtu} bytes, the bridge {bridge.name} that it is in {bridge.mtu}"
             cure = f"ip link set dev {port.name} mtu {bridge.mtu}"
-            yield Finding(port.name, what, cure, "as long as the interface is there")
+            severity = Severity.BREAKS if port.name in _UPLINKS else None
+            yield Finding(port.name, what, cure, "as long as the interface is there", severity=severity)
 
 
 def _bridge_kind(machine: Machine) -> Iterator[Finding]:
@@ -115,12 +116,11 @@ CHECKS = (
         name="port-mtu",
         rows=(16,),
         condition="a port takes shorter packets than its bridge",
-        symptom="small packets reach a container, large ones do not",
+        symptom="ping and TCP reach a container, long datagrams do not",
         consequence="a bridge drops what a port cannot take, and tells nobody; a bridge whose MTU nobody set falls to "
         "that of the smallest port, for all",
         cure="give the port the bridge's MTU",
         reference="Linux net/bridge/br_forward.c (is_skb_forwardable)",
-        severity=Severity.BREAKS,
         examine=_port_mtu,
     ),
     Check(

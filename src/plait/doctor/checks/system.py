@@ -51,7 +51,9 @@ def _range(machine: Machine) -> Iterator[Finding]:
         what = (
             f"the addresses that containers get, {own}, overlap with {route.destination} ({route.device}) of this host"
         )
-        yield Finding(route.device, what, f"on all peers: plait launch --ipalloc-range {free}")
+        # Of the usual range a launch is refused; who chose another one knows, and `status` says it too.
+        severity = Severity.NOTE if machine.node else None
+        yield Finding(route.device, what, f"on all peers: plait launch --ipalloc-range {free}", severity=severity)
 
 
 def _overlapping(machine: Machine, cidr: str) -> list[facts.Route]:
