@@ -25,6 +25,9 @@ _log = logging.getLogger(__name__)
 TOPIC = "doctor"
 """Of the question that other nodes ask."""
 
+FIRST_LOOK = 3.0
+"""Seconds after the start: who launches a node waits for its first connections, not for this."""
+
 CHECK_INTERVAL = 300.0
 """Seconds between two looks: one costs a third of a second of a core."""
 
@@ -61,6 +64,7 @@ class Checkup:
 
     async def keep_checking(self) -> None:
         """Report what is surely wrong among the node's problems, until cancelled."""
+        await asyncio.sleep(FIRST_LOOK)
         while True:
             try:
                 self._tell(await self.findings())
