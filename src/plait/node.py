@@ -22,6 +22,7 @@ from plait.dns.codec import CHANNEL as NAMES_CHANNEL
 from plait.dns.containers import ContainerNames
 from plait.dns.resolver import Resolver
 from plait.docker.client import DockerClient
+from plait.docker.events import EngineWatch
 from plait.errors import NotFound, StateError
 from plait.host import udp, underlay
 from plait.ipam.attaching import Attaching
@@ -149,6 +150,7 @@ class Node:
         self._router.register(QUESTIONS_CHANNEL, self._asking.channel)
         self._checkup = Checkup(self.report, self._overlays.handed, self._troubles)
         self._asking.answers(checkup.TOPIC, self._checkup.answer)
+        self._engine_watch = EngineWatch(docker, self._upkeep.woken.set, self._troubles) if docker else None
         self._tracer = Tracer(self._router, self._overlays, self._pump, self._attacher, config.bridge, config.port)
 
     def _new_addresses(self, store: Store) -> AddressService | None:
@@ -213,6 +215,7 @@ class Node:
             ("reconcile", self._upkeep.keep_reconciled()),
             ("names", self._upkeep.keep_resolved()),
             ("watchdog", self._upkeep.feed_watchdog()),
+            *([("docker", self._engine_watch.run())] if self._engine_watch is not None else []),
             ("checkup", self._checkup.keep_checking()),
             ("transmission", self._checkup.watch_transmission()),
             ("names of containers", self._name_containers()),

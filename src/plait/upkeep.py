@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 
 from plait import sdnotify
 from plait.attach.runtime import RuntimeUnavailable
@@ -25,6 +26,8 @@ from plait.troubles import Troubles
 
 # How often the bridge, the tap and the attached interfaces are compared with what they should be, seconds.
 RECONCILE_INTERVAL = 5.0
+# Containers end together more often than alone: so long, seconds, their news are waited for.
+GATHERING = 0.05
 # A connection on which no frames pass after so long, seconds, is a problem: heartbeats go out every half second.
 PENDING_PATIENCE = 5.0
 
@@ -49,11 +52,17 @@ class Upkeep:
     addresses: AddressService | None
     release_names: Callable[[], None]
     is_ready: Callable[[], bool]
+    woken: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set to have everything looked at now: a container ended."""
 
     async def keep_reconciled(self) -> None:
         """Compare the bridge, the tap and the attached interfaces with what they should be, until cancelled."""
         while True:
-            await asyncio.sleep(RECONCILE_INTERVAL)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(RECONCILE_INTERVAL):
+                    await self.woken.wait()
+                await asyncio.sleep(GATHERING)
+            self.woken.clear()
             try:
                 repairs = [*await self._mend_tap(), *await asyncio.to_thread(self.bridge.ensure)]
                 await self.troubles.keeping(self.attacher.reconcile())

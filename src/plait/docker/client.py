@@ -1,12 +1,13 @@
-"""A client of the Docker Engine's HTTP API, as small as attaching needs: look at one container, list the running ones.
-
-It follows no events and changes nothing in the engine.
+"""A client of the Docker Engine's HTTP API, as small as attaching needs: look at one container, list the running ones,
+hear of their ends. It changes nothing in the engine.
 """
 
 import asyncio
+import contextlib
 import json
+from collections.abc import AsyncIterator
 from typing import TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import aiohttp
 import msgspec
@@ -18,6 +19,9 @@ DEFAULT_ADDRESS = "unix:///var/run/docker.sock"
 _T = TypeVar("_T")
 # A local engine answers an inspect within milliseconds; one that is starting hundreds of containers takes seconds.
 _TIMEOUT = aiohttp.ClientTimeout(total=15, sock_connect=3)
+_STREAM_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=3)
+# `die` is the end of a process, `destroy` that of a container which had none any more.
+_DEATHS = urlencode({"filters": json.dumps({"type": ["container"], "event": ["die", "destroy"]})})
 # Inspects under way at once when all containers are listed; more only queue inside the engine.
 _PARALLEL_INSPECTS = 16
 
@@ -70,11 +74,35 @@ class DockerClient:
         found = await asyncio.gather(*(look(item.id) for item in listed))
         return [container for container in found if container is not None and container.running]
 
-    async def _get(self, path: str, shape: type[_T], missing: str = "") -> _T:
-        connector = aiohttp.UnixConnector(self._socket_path) if self._socket_path else aiohttp.TCPConnector()
+    @contextlib.asynccontextmanager
+    async def deaths(self) -> AsyncIterator[AsyncIterator[str]]:
+        """Give the ids of containers as they end, for as long as the engine answers. Raise RuntimeUnavailable."""
         try:
             async with (
-                aiohttp.ClientSession(connector=connector, timeout=_TIMEOUT) as session,
+                aiohttp.ClientSession(connector=self._connector(), timeout=_STREAM_TIMEOUT) as session,
+                session.get(f"{self._base}/events?{_DEATHS}", allow_redirects=False) as response,
+            ):
+                if response.status != 200:
+                    raise self._unavailable(f"it answered {response.status}: {_message(await response.read())}")
+                yield self._idents(response.content)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise self._unavailable(str(error) or "no answer in time") from error
+
+    async def _idents(self, stream: aiohttp.StreamReader) -> AsyncIterator[str]:
+        async for line in stream:  # one JSON object each
+            if line.strip():
+                try:
+                    yield msgspec.json.decode(line, type=_Event).actor.id
+                except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                    raise self._unavailable(f"an event of it is not understood: {error}") from error
+
+    def _connector(self) -> aiohttp.BaseConnector:
+        return aiohttp.UnixConnector(self._socket_path) if self._socket_path else aiohttp.TCPConnector()
+
+    async def _get(self, path: str, shape: type[_T], missing: str = "") -> _T:
+        try:
+            async with (
+                aiohttp.ClientSession(connector=self._connector(), timeout=_TIMEOUT) as session,
                 session.get(self._base + path, allow_redirects=False) as response,
             ):
                 status, body = response.status, await response.read()
@@ -122,6 +150,14 @@ class _Inspect(msgspec.Struct, rename="pascal"):
     state: _State
     host_config: _HostConfig
     config: _Config = msgspec.field(default_factory=_Config)
+
+
+class _Actor(msgspec.Struct, rename={"id": "ID"}):
+    id: str
+
+
+class _Event(msgspec.Struct, rename="pascal"):
+    actor: _Actor
 
 
 class _Version(msgspec.Struct, rename="pascal"):

@@ -12,7 +12,7 @@ import subprocess
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,8 @@ class DockerEngine:
     """A running engine with one image, `IMAGE`, whose programs are busybox's."""
 
     address: str
+    restart: Callable[[], None] | None = None
+    """Ends the engine and starts it again, if it is one that we started."""
 
     def run(self, name: str, *command: str, network: str = "none", options: tuple[str, ...] = ()) -> str:
         """Start a container in the background and give its id. Without a command it sleeps until it is removed."""
@@ -81,10 +83,16 @@ def docker_engine(netns: str | os.PathLike[str] | None = None) -> Iterator[Docke
         cleanup.callback(_unmount_below, home)
         cgroup = home.name
         cleanup.callback(remove_cgroups, cgroup)
-        daemon = _start(home, cgroup, netns)
-        cleanup.callback(_stop, daemon)
-        engine = DockerEngine(f"unix://{home}/sock")
-        _wait(engine, daemon, home / "log")
+        daemons = [_start(home, cgroup, netns)]
+        cleanup.callback(lambda: _stop(daemons[-1]))
+
+        def restart() -> None:
+            _stop(daemons[-1])
+            daemons.append(_start(home, cgroup, netns))
+            _wait(engine, daemons[-1], home / "log")
+
+        engine = DockerEngine(f"unix://{home}/sock", restart)
+        _wait(engine, daemons[-1], home / "log")
         cleanup.callback(_remove_containers, engine)
         engine.docker("import", "-", IMAGE, stdin=image())
         yield engine
