@@ -1,6 +1,7 @@
 """The Docker client against a real HTTP server on a unix socket that answers like an engine."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from aiohttp import web
 
 from plait.attach.runtime import NoSuchContainer, RuntimeContainer, RuntimeUnavailable
 from plait.docker.client import DockerClient
+from plait.doctor import facts
+from plait.doctor.live import docker_facts
 from plait.errors import UsageError
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -40,10 +43,19 @@ async def listed(_: web.Request) -> web.Response:
     return web.json_response([{"Id": "f00d", "Names": ["/web"]}, {"Id": "beef"}, {"Id": "gone"}])
 
 
+async def unknown(_: web.Request) -> web.Response:
+    return web.Response(status=404)
+
+
 async def with_engine(
-    socket: Path, body: Callable[[DockerClient], Awaitable[None]], look: Handler = inspect, everything: Handler = listed
+    socket: Path,
+    body: Callable[[DockerClient], Awaitable[None]],
+    look: Handler = inspect,
+    everything: Handler = listed,
+    version: Handler = unknown,
 ) -> None:
     app = web.Application()
+    app.router.add_get("/version", version)
     app.router.add_get("/containers/json", everything)
     app.router.add_get("/containers/{word}/json", look)
     runner = web.AppRunner(app)
@@ -123,6 +135,44 @@ def test_names_of_containers_that_do_not_run_too(tmp_path: Path) -> None:
 
     run(tmp_path, body, everything=everything)
     assert asked == [{"all": "1", "filters": '{"name": ["weave"]}'}]
+
+
+def test_what_doctor_wants_to_know(tmp_path: Path) -> None:
+    """The version, and Weave's containers but not those of others that have its name in theirs."""
+
+    async def everything(request: web.Request) -> web.Response:
+        assert json.loads(request.query["filters"]) == {"name": ["weave"]}
+        return web.json_response([{"Id": "1", "Names": ["/weavedb"]}, {"Id": "2", "Names": ["/my-weave", "/weaver"]}])
+
+    async def version(_: web.Request) -> web.Response:
+        return web.json_response({"Version": "28.2.2", "ApiVersion": "1.50"})
+
+    is_over = asyncio.Event()
+
+    async def never(_: web.Request) -> web.Response:
+        await is_over.wait()
+        return web.Response(status=503)
+
+    async def body(client: DockerClient) -> None:
+        known = await asyncio.to_thread(docker_facts, client.address)
+        assert known == facts.Docker(version="28.2.2", weave=["weavedb"])
+
+    async def hangs(client: DockerClient) -> None:
+        known = await asyncio.to_thread(docker_facts, client.address, 0.05)
+        is_over.set()
+        assert known is not None
+        assert known.error.startswith("no answer from the Docker engine at unix://")
+
+    async def runs(answer: Handler, check: Callable[[DockerClient], Awaitable[None]], name: str) -> None:
+        await with_engine(tmp_path / name, check, everything=everything, version=answer)
+
+    asyncio.run(runs(version, body, "sock"))
+    asyncio.run(runs(never, hangs, "slow"))
+    assert docker_facts(f"unix://{tmp_path}/nothing") is None
+    (tmp_path / "stale").touch()
+    refused = docker_facts(f"unix://{tmp_path}/stale")
+    assert refused is not None
+    assert "start Docker" in refused.error
 
 
 def test_no_engine_is_explained(tmp_path: Path) -> None:

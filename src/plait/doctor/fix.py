@@ -1,5 +1,6 @@
 """Cures that can be applied and taken back: what would be changed, and the commands that would do the same."""
 
+import shlex
 from dataclasses import dataclass
 
 _SYSCTLS = "/proc/sys/"
@@ -51,7 +52,7 @@ class Setting:
     def command(self) -> str:
         """The same as a command."""
         if self.path.startswith(_SYSCTLS):
-            return f"sysctl -w {self._sysctl}={self.value}"
+            return f"sysctl -w {shlex.quote(f'{self._sysctl}={self.value}')}"
         return f"echo {self.value} > {self.path}"
 
     @property

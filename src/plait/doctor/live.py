@@ -18,6 +18,8 @@ from plait.host.bpf.features import probe
 from plait.host.netlink import Link, Netlink
 
 _MAX_BYTES = 1 << 20
+# An engine that hangs must not hold up the other answers, seconds.
+_PATIENCE = 2.0
 _WEAVE = "weave"
 # Its router, the helpers of versions before 2.0, and the one that keeps its database.
 _WEAVES = re.compile(r"weave(db|proxy|plugin|volumes.*)?")
@@ -85,18 +87,20 @@ class Live:
         return self._questions[question]()
 
 
-def docker_facts() -> facts.Docker | None:
-    """Ask the engine at its usual socket for its version; None if there is no such socket."""
-    if not Path(DEFAULT_ADDRESS.removeprefix("unix://")).exists():
+def docker_facts(address: str = DEFAULT_ADDRESS, patience: float = _PATIENCE) -> facts.Docker | None:
+    """Ask the engine for its version and for Weave's containers, for `patience` seconds; None if it has no socket."""
+    if not Path(address.removeprefix("unix://")).exists():
         return None
     try:
-        return asyncio.run(_docker())
+        return asyncio.run(asyncio.wait_for(_docker(address), patience))
+    except TimeoutError:
+        return facts.Docker(error=f"no answer from the Docker engine at {address} within {patience:g} s")
     except PlaitError as error:
         return facts.Docker(error=str(error))
 
 
-async def _docker() -> facts.Docker:
-    client = DockerClient()
+async def _docker(address: str) -> facts.Docker:
+    client = DockerClient(address)
     named = await client.names_with(_WEAVE)
     return facts.Docker(version=await client.version(), weave=[name for name in named if _WEAVES.fullmatch(name)])
 

@@ -12,6 +12,7 @@ from plait.doctor import facts
 from plait.doctor.probe import Probe
 
 _T = TypeVar("_T")
+_WEAVE_PORT = 6783
 # Links of the overlay, of Docker and of containers are never the way to other hosts.
 _NO_UNDERLAY = ("lo", "veth", "docker", "br-", "virbr", "cni", "flannel", "vxlan")
 _VERSION = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?")
@@ -134,9 +135,10 @@ class Machine:
     @cached_property
     def weave_router(self) -> str:
         """What shows that a Weave router runs here; empty if nothing does."""
-        for holder in self.holders(self.port):
-            if holder.process == "weaver":
-                return f"weaver (process {holder.pid}) holds {holder.protocol.upper()} port {self.port}"
+        for port in dict.fromkeys((self.port, _WEAVE_PORT)):
+            for holder in self.holders(port):
+                if holder.process == "weaver":
+                    return f"weaver (process {holder.pid}) holds {holder.protocol.upper()} port {port}"
         # Column 2 is address:protocol. Weave sends its probes of the path MTU by a raw UDP socket, plait has none.
         rows = (self.text("/proc/net/raw") or "").splitlines()[1:]
         if any(len(row.split()) > 1 and row.split()[1].endswith(":0011") for row in rows):
@@ -151,7 +153,7 @@ class Machine:
     @property
     def port(self) -> int:
         """TCP and UDP port of the node, or the one that it would have."""
-        return self.node.port if self.node else 6783
+        return self.node.port if self.node else _WEAVE_PORT
 
     @property
     def bridge(self) -> str:

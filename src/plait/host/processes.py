@@ -92,6 +92,8 @@ def _owners(inodes: Collection[int]) -> dict[int, int]:
                     owners.setdefault(inode, pid)
         except OSError:
             continue  # it has ended, or is not ours to look at
+        if len(owners) == len(wanted):
+            break
     return owners
 
 

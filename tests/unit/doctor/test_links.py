@@ -82,6 +82,9 @@ def test_a_weave_router_that_runs() -> None:
     (guessed,) = found("weave-router", Made(RAW))
     assert (named.certainty, guessed.certainty) == ("certain", "likely")
     assert not found("weave-router", Made(port__6783=[WEAVER | {"process": "plait"}]))
+    (beside,) = found("weave-router", Made(port__6783=[WEAVER], node=NODE | {"port": 7000}))
+    (guessed,) = found("weave-router", Made(RAW, node=NODE))
+    assert (beside.certainty, beside.severity, guessed.certainty) == ("certain", Severity.RISK, "possible")
 
 
 LEFT = [vxlan("vxlan-6784"), {"name": "datapath", "index": 4, "kind": "openvswitch"}]

@@ -85,7 +85,7 @@ def socket(protocol: str = "udp", **more: Any) -> dict[str, Any]:
     [
         (6783, socket(), True),
         (6783, socket("tcp"), True),
-        (6784, socket("tcp"), True),
+        (6784, socket("tcp"), False),
         (6784, socket(), False),  # see vxlan-port
         (6783, socket(pid=900), False),
         (6783, socket(parent=900), False),
@@ -101,6 +101,11 @@ def test_ports_of_a_weave_router_are_not_others() -> None:
     weaver = socket("tcp", process="weaver")
     assert not found("ports", Made(port__6783=[weaver]))
     assert found("ports", Made(port__6783=[weaver], node=NODE))
+
+
+def test_the_port_of_the_http_api_matters_before_a_launch() -> None:
+    (result,) = found("ports", Made(port__6784=[socket("tcp")]))
+    assert "--http-addr" in result.cure
 
 
 @pytest.mark.parametrize(
@@ -154,7 +159,7 @@ def test_receive_buffers(is_net_admin: bool, limit: int, fires: bool) -> None:
 def test_memory_for_udp(pages: int, fires: bool) -> None:
     files = {"/proc/net/sockstat": f"UDP: inuse 6 mem {pages}\n", "/proc/sys/net/ipv4/udp_mem": "50\t75\t100\n"}
     assert [result.cure for result in found("udp-memory", Made(files))] == [
-        'sysctl -w net.ipv4.udp_mem="200 300 400"'
+        "sysctl -w 'net.ipv4.udp_mem=200 300 400'"
     ] * fires
 
 

@@ -8,6 +8,7 @@ from plait.config import DEFAULT_RANGE
 from plait.doctor import facts
 from plait.doctor.check import Check
 from plait.doctor.finding import Certainty, Finding, Severity
+from plait.doctor.fix import Setting
 from plait.doctor.machine import Machine
 from plait.host.udp import RECEIVE_BUFFER_BYTES
 
@@ -27,7 +28,8 @@ def _ports(machine: Machine) -> Iterator[Finding]:
     if machine.node is None and machine.weave_router:
         return  # that is said of the router
     wanted = [(machine.port, "tcp", "connections of peers"), (machine.port, "udp", "frames in user space")]
-    wanted.append((_HTTP_PORT, "tcp", "the HTTP API"))
+    if machine.node is None:  # a node has its own, wherever that is
+        wanted.append((_HTTP_PORT, "tcp", "the HTTP API"))
     for port, protocol, use in wanted:
         for holder in machine.holders(port):
             if holder.protocol != protocol or holder.pid is None or machine.is_of_the_node(holder):
@@ -83,11 +85,7 @@ def _descriptors(machine: Machine) -> Iterator[Finding]:
     words = (machine.sysctl("fs/file-nr") or "").split()
     if len(words) == 3 and int(words[0]) > _FULL * int(words[2]):
         what = f"this machine has {words[0]} files open of {words[2]} that it may have (fs.file-nr)"
-        cure = f"sysctl -w fs.file-max={4 * int(words[2])}"
-        line = f"fs.file-max = {4 * int(words[2])}"
-        yield Finding(
-            "fs.file-nr", what, cure, f"until the next boot; to keep it: echo '{line}' > /etc/sysctl.d/90-plait.conf"
-        )
+        yield Finding("fs.file-nr", what, fix=Setting("/proc/sys/fs/file-max", str(4 * int(words[2]))))
 
 
 def _buffers(machine: Machine) -> Iterator[Finding]:
@@ -108,10 +106,9 @@ def _udp_memory(machine: Machine) -> Iterator[Finding]:
     limits = (machine.sysctl("net/ipv4/udp_mem") or "").split()
     if used is None or len(limits) != 3 or int(used[1]) <= _FULL * int(limits[2]):
         return
-    more = " ".join(str(4 * int(limit)) for limit in limits)
     what = f"all UDP sockets together hold {used[1]} of {limits[2]} pages (net.ipv4.udp_mem)"
-    lasting = f"until the next boot; to keep it: echo 'net.ipv4.udp_mem = {more}' > /etc/sysctl.d/90-plait.conf"
-    yield Finding("net.ipv4.udp_mem", what, f'sysctl -w net.ipv4.udp_mem="{more}"', lasting)
+    more = " ".join(str(4 * int(limit)) for limit in limits)
+    yield Finding("net.ipv4.udp_mem", what, fix=Setting("/proc/sys/net/ipv4/udp_mem", more))
 
 
 def _memory(machine: Machine) -> Iterator[Finding]:

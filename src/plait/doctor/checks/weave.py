@@ -29,13 +29,13 @@ def _router(machine: Machine) -> Iterator[Finding]:
     seen = machine.weave_router
     if not seen:
         return
-    is_named = seen.startswith("weaver")
-    yield Finding(
-        "weaver",
-        f"a Weave router seems to run here: {seen}",
-        severity=Severity.RISK if machine.node else None,
-        certainty=Certainty.CERTAIN if is_named else Certainty.LIKELY,
-    )
+    if seen.startswith("weaver"):
+        certainty = Certainty.CERTAIN
+    else:
+        # Beside a node of plait's at Weave's port it is more likely something else.
+        certainty = Certainty.POSSIBLE if machine.node else Certainty.LIKELY
+    severity = Severity.RISK if machine.node else None
+    yield Finding("weaver", f"a Weave router seems to run here: {seen}", severity=severity, certainty=certainty)
 
 
 def _links(machine: Machine) -> Iterator[Finding]:
