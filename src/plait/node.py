@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from plait import checkup, holdings, sdnotify
-from plait.api import model
+from plait.api import model, trace_model
 from plait.api.server import serve
 from plait.asking import Asking
 from plait.attach.interface import Bridge
@@ -447,7 +447,7 @@ class Node:
         """See NodeService."""
         return await self._attacher.interfaces(idents)
 
-    async def trace(self, source: str, destination: str) -> model.Trace:
+    async def trace(self, source: str, destination: str) -> trace_model.Trace:
         """See NodeService."""
         return await self._tracer.trace(source, destination)
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from plait.api import model
+from plait.api import trace_model
 from plait.attach.container import NAMED_PREFIX
 from plait.attach.inventory import ALL_CONTAINERS, EXPOSED, End
 from plait.attach.service import Attacher
@@ -94,7 +94,7 @@ class Tracer:
         self._bridge = bridge
         self._port = port
 
-    async def trace(self, source: str, destination: str) -> model.Trace:
+    async def trace(self, source: str, destination: str) -> trace_model.Trace:
         """Trace from a container (as `attach` takes it, or one of its addresses) to an IP or MAC address.
 
         Raises UsageError for words that are no such thing, NotFound if the container is not on the network here.
@@ -262,8 +262,8 @@ def _counters(stats: ipc.Stats | None) -> Mapping[str, int]:
     return {} if stats is None else stats.counters
 
 
-def _to_model(source: str, target: Target, measured: Measured, found: Trace, scene: Scene) -> model.Trace:
-    return model.Trace(
+def _to_model(source: str, target: Target, measured: Measured, found: Trace, scene: Scene) -> trace_model.Trace:
+    return trace_model.Trace(
         source=source,
         destination=target.text,
         mac=target.mac,
@@ -273,7 +273,7 @@ def _to_model(source: str, target: Target, measured: Measured, found: Trace, sce
         answered=measured.answered,
         hops=[_to_model_hop(hop) for hop in found.hops],
         counted=[
-            model.TraceCount(peer=scene.label(peer), sent=each.sent, received=each.received)
+            trace_model.TraceCount(peer=scene.label(peer), sent=each.sent, received=each.received)
             for peer, each in measured.counted.items()
             if each != Counted()
         ],
@@ -281,8 +281,8 @@ def _to_model(source: str, target: Target, measured: Measured, found: Trace, sce
     )
 
 
-def _to_model_hop(hop: Hop) -> model.TraceHop:
-    return model.TraceHop(
+def _to_model_hop(hop: Hop) -> trace_model.TraceHop:
+    return trace_model.TraceHop(
         kind=hop.kind.value,
         place=hop.place,
         text=hop.text,

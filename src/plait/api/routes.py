@@ -74,7 +74,7 @@ class EmptyBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TraceBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Body of /plait/trace; the answer is a model.Trace."""
+    """Body of /plait/trace; the answer is a trace_model.Trace."""
 
     source: str
     destination: str

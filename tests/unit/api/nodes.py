@@ -12,7 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from golden import document
-from plait.api import model
+from plait.api import model, trace_model
 from plait.api.server import serve
 from plait.config import Config
 from plait.errors import AddressConflict, NotFound, PlaitError
@@ -125,11 +125,11 @@ class MemoryNode:
     async def doctor(self, peer: str) -> dict[str, object]:
         return {"findings": [], "checks": 3}
 
-    async def trace(self, source: str, destination: str) -> model.Trace:
+    async def trace(self, source: str, destination: str) -> trace_model.Trace:
         if source not in self.containers:
             raise NotFound(f"{source} has no interface on the network of this host")
         is_there = any(destination in _bare(cidrs) for cidrs in self.containers.values())
-        hop = model.TraceHop(
+        hop = trace_model.TraceHop(
             kind="container",
             place=source,
             text="sends by ethwe",
@@ -144,7 +144,7 @@ class MemoryNode:
             received=None,
             lost=None if is_there else f"nobody answered for {destination}",
         )
-        return model.Trace(
+        return trace_model.Trace(
             source=source,
             destination=destination,
             mac=None,
