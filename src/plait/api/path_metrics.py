@@ -69,7 +69,9 @@ DATAPATH_ENTRIES = Definition(
     ("map",),
     f"{_NO_KERNEL}, and for the one that cannot be counted",
 )
-DATAPATH_ROOM = Definition("plait_datapath_map_max_entries", "Entries that it has room for", ("map",), _NO_KERNEL)
+DATAPATH_ROOM = Definition(
+    "plait_datapath_map_max_entries", "Entries that it has room for", ("map",), DATAPATH_ENTRIES.absent
+)
 
 PUMP_UP = Definition("plait_pump_up", "1 if the pump, which carries frames in user space, answers")
 PUMP_RESTARTS = Definition("plait_pump_restarts_total", "Pumps that ended and were replaced")
