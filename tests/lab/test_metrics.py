@@ -8,7 +8,7 @@ import pytest
 
 from lab.metrics_lab import names, value
 from lab.node_lab import client, log, report, wait_for_neighbours
-from lab.path_lab import USER_SPACE
+from lab.path_lab import PATIENCE, USER_SPACE, attach
 from plait.api import metrics
 from plait.api.routes import Routes
 from plait.testing.lab import Lab, wait_until
@@ -57,6 +57,28 @@ def test_a_node_with_all_services_has_all_metrics(lab: Lab) -> None:
     if complaints is None:
         pytest.skip("promtool is missing: 'scripts/setup test' brings it")
     assert [line for line in complaints if not line.startswith("weave_")] == []
+
+
+def test_a_fall_to_user_space_is_what_the_alert_looks_for(lab: Lab) -> None:
+    one, two = lab.host("h1"), lab.host("h2")
+    one.launch()
+    two.launch(one)
+    here, there = attach(one, two)
+    peer = two.peer_name
+    kernel = {"peer": peer, "overlay": "fastdp", "reason": "first_choice"}
+    fallen = {"peer": peer, "overlay": "plait1", "reason": "better_unhealthy"}
+    sent = {"peer": peer, "overlay": "plait1", "direction": "sent"}
+    wait_until(lambda: value(one, "plait_connection_overlay", **kernel) == 1, "the kernel carries frames")
+    before = value(one, "plait_connection_falls_total") or 0
+    lab.cut(one, two, udp=[6784])
+    wait_until(lambda: value(one, "plait_connection_overlay", **fallen) == 1, "user space carries frames", PATIENCE)
+    assert (value(one, "plait_connection_falls_total") or 0) > before
+    assert value(one, "plait_connection_established", peer=peer) == 1
+    frames = value(one, "plait_peer_frames_total", **sent) or 0
+    assert here.ping(there, count=3).ok
+    wait_until(lambda: (value(one, "plait_peer_frames_total", **sent) or 0) >= frames + 3, "its frames are counted")
+    lab.heal()
+    wait_until(lambda: value(one, "plait_connection_overlay", **kernel) == 1, "the kernel carries them again", PATIENCE)
 
 
 def test_a_pump_that_ends_is_counted(lab: Lab) -> None:
