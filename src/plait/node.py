@@ -220,6 +220,7 @@ class Node:
             ("transmission", self._checkup.watch_transmission()),
             ("names of containers", self._name_containers()),
             *([("old names", self.names.service.keep_expiring())] if self.names is not None else []),
+            *([("firewall for names", self.names.keep_reachable())] if self.names is not None else []),
         ]
 
     def _watch_kernel(self) -> None:

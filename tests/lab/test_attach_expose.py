@@ -119,7 +119,7 @@ def test_a_foreign_chain_that_drops_accepts_containers_and_what_is_exposed(h1: H
     nftables.run(DOCKER)
     before = rules()
     apply(h1, ONE, TWO)
-    (chain,) = firewall.forward_droppers()
+    (chain,) = firewall.droppers("forward")
     found = [line for line in rules().splitlines() if 'comment "plait' in line]
     assert len(found) == 2
     apply(h1, PLAIN)
@@ -132,7 +132,7 @@ def test_a_foreign_chain_that_drops_accepts_containers_and_what_is_exposed(h1: H
     ]
     firewall.delete_accepts()
     assert rules() == before
-    assert firewall.forward_droppers() == [chain]
+    assert firewall.droppers("forward") == [chain]
 
 
 def test_remove_takes_only_what_is_there_and_keeps_the_rest_of_the_subnet(h1: Host) -> None:

@@ -9,7 +9,9 @@ import dns.rcode
 import pytest
 
 from lab.node_lab import check_logs, explained, kill, report, wait_for_neighbours
-from plait.host import netns
+from plait.host import firewall, netns, nftables
+from plait.host.firewall import Chain, Hook, Rule, Table
+from plait.host.netlink import Netlink
 from plait.testing.lab import Host, Lab, wait_until
 from plait.testing.lab.features import missing_features
 
@@ -121,6 +123,36 @@ def test_the_docker_bridge_is_where_containers_ask(lab: Lab) -> None:
     assert answers(host, "printer.weave.local.", at="172.17.0.1") == ["192.0.2.7"]
     assert report(host)["DNS"]["Address"] == "172.17.0.1:53"
     assert host.plait("dns-args").stdout == "--dns=172.17.0.1 --dns-search=weave.local.\n"
+
+
+def test_a_firewall_of_the_host_lets_containers_ask(lab: Lab) -> None:
+    host = lab.host("one")
+    container = host.container("c")
+    host.run(["ip", "link", "add", "docker0", "type", "bridge"])
+    host.run(["ip", "address", "add", "172.17.0.1/16", "dev", "docker0"])
+    with Netlink(host.path) as netlink:
+        netlink.create_veth("vethdocker", "eth0", 1500, container.path)
+        netlink.set_link("vethdocker", master="docker0", up=True)
+        netlink.set_link("docker0", up=True)
+    with Netlink(container.path) as netlink:
+        netlink.set_link("eth0", up=True)
+        netlink.add_address("eth0", "172.17.0.2/16")
+    with host.entered():
+        chain = Chain("input", (Rule("iif lo accept"),), Hook("input", policy="drop"))
+        firewall.apply(Table("inet", "fw", (chain,)))
+    host.launch()
+    host.plait("dns-add", "192.0.2.7", "-h", "printer")
+    with host.entered():
+        listing = "list chain inet fw input"
+        wait_until(lambda: "dport" in str(nftables.query(listing)), "the firewall has rules for names")
+    for tcp in (False, True):
+        query = dns.message.make_query("printer.weave.local.", "A")
+        with container.entered():
+            answer = (dns.query.tcp if tcp else dns.query.udp)(query, "172.17.0.1", timeout=10).answer
+        assert "192.0.2.7" in str(answer[0])
+    host.plait("reset", "--force")
+    with host.entered():
+        assert "dport" not in str(nftables.query(listing))
 
 
 def test_names_that_are_off(lab: Lab) -> None:

@@ -102,10 +102,10 @@ def test_kernel_takes_every_table_of_ours(table: Table) -> None:
 
 
 def test_only_chains_that_drop_the_rest_are_found() -> None:
-    assert firewall.forward_droppers() == []
+    assert firewall.droppers("forward") == []
     nftables.run(DOCKER + FIREWALLD + HARMLESS)
     firewall.apply(Table("ip", "plait_test", (Chain("forwarding", (Rule("drop"),), Hook("forward")),)))
-    assert firewall.forward_droppers() == [
+    assert firewall.droppers("forward") == [
         ForeignChain("ip", "filter", "FORWARD"),
         ForeignChain("inet", "firewalld", "forwarding"),
     ]
@@ -113,7 +113,7 @@ def test_only_chains_that_drop_the_rest_are_found() -> None:
 
 def test_accepts_in_a_foreign_chain_are_kept_as_wanted() -> None:
     nftables.run(DOCKER)
-    (chain,) = firewall.forward_droppers()
+    (chain,) = firewall.droppers("forward")
     one, two = IPv4Network("10.32.0.0/12"), IPv4Network("10.48.0.0/16")
     assert firewall.keep_accepts(chain, tables.forward_accepts("weave", [one]))
     assert not firewall.keep_accepts(chain, tables.forward_accepts("weave", [one]))
@@ -132,7 +132,7 @@ def test_iptables_still_shows_a_chain_with_our_rules() -> None:
     except FileNotFoundError:
         pytest.skip("needs iptables-nft (Debian: iptables)")
     assert made.returncode == 0, made.stderr
-    (chain,) = firewall.forward_droppers()
+    (chain,) = firewall.droppers("forward")
     firewall.keep_accepts(chain, tables.forward_accepts("weave", [IPv4Network("10.32.0.0/12")]))
     shown = subprocess.run(["iptables-nft", "-S", "FORWARD"], check=True, capture_output=True, text=True)
     assert "incompatible" not in shown.stderr

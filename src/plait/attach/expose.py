@@ -83,7 +83,7 @@ def _place_rules(bridge: Bridge, exposures: Iterable[Exposure]) -> None:
         firewall.apply(tables.expose(network for network, exposure in networks.items() if exposure.masquerade))
     else:
         firewall.delete("ip", tables.EXPOSE)
-    for chain in firewall.forward_droppers():
+    for chain in firewall.droppers("forward"):
         firewall.keep_accepts(chain, tables.forward_accepts(bridge.name, networks))
 
 

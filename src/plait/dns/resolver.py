@@ -16,6 +16,7 @@ from plait.dns.server import Counts, DnsServer
 from plait.dns.service import NameService
 from plait.dns.settings import Settings
 from plait.errors import PlaitError
+from plait.host import firewall, tables
 from plait.host.kernel_errors import NoSuchLink
 from plait.host.netlink import Netlink
 from plait.mesh.gossip import GossipData
@@ -25,6 +26,9 @@ DOCKER_BRIDGE = "docker0"
 """Its address is where containers can ask, whatever network they are on: Weave's choice."""
 
 DEFAULT_PORT = 53
+FIREWALL_INTERVAL = 30.0
+"""Seconds between looks at chains of others: who reloads a firewall takes our rules from them."""
+
 LABELS = "weave:"
 """Container IDs that begin so stand for no container: `weave:extern`, `weave:expose`."""
 
@@ -71,6 +75,18 @@ class Resolver:
             self._warn(f"names are not served: {error}")
             return
         self._server = server
+
+    async def keep_reachable(self) -> None:
+        """Have firewalls of this host let containers ask at the Docker bridge, until cancelled.
+
+        An address that the operator chose is the operator's to open.
+        """
+        while self._settings.listen is None and self.address is not None:
+            try:
+                await asyncio.to_thread(_accept, *self.address)
+            except PlaitError as error:
+                self._warn(f"containers may not reach the names at {self.address[0]}: {error}")
+            await asyncio.sleep(FIREWALL_INTERVAL)
 
     async def close(self) -> None:
         """Give the address back."""
@@ -158,6 +174,11 @@ def _reported(entry: Entry) -> model.DnsEntry:
         version=entry.version,
         tombstone=entry.tombstone,
     )
+
+
+def _accept(address: str, port: int) -> None:
+    for chain in firewall.droppers("input"):
+        firewall.keep_accepts(chain, tables.name_accepts(address, port))
 
 
 def _docker_bridge() -> tuple[str, int] | None:

@@ -19,7 +19,7 @@ OWN_PREFIX = "plait"
 OWN_COMMENT = "plait: "
 """With which the comment of each rule of ours in a foreign chain begins."""
 
-# Families in which IPv4 packets of a bridge or a route meet a forward hook.
+# Families in which IPv4 packets meet these hooks.
 _IPV4_FAMILIES = ("ip", "inet")
 
 
@@ -62,7 +62,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class ForeignChain:
-    """A base chain of another tool that drops forwarded IPv4 packets, by policy or by its last rule."""
+    """A base chain of another tool that drops IPv4 packets, by policy or by its last rule."""
 
     family: str
     table: str
@@ -91,15 +91,15 @@ def exists(family: Family, name: str) -> bool:
     return any((table["family"], table["name"]) == (family, name) for table in tables)
 
 
-def forward_droppers() -> list[ForeignChain]:
-    """Base chains of others on the forward hook that drop or reject IPv4 packets that no rule accepted.
+def droppers(hook: Literal["forward", "input"]) -> list[ForeignChain]:
+    """Base chains of others on a hook that drop or reject IPv4 packets that no rule accepted.
 
     Rules of the legacy iptables interface are not seen: nftables does not know them.
     """
     entries = nftables.query("list ruleset")
     found = []
     for chain in (entry["chain"] for entry in entries if "chain" in entry):
-        if chain.get("hook") != "forward" or chain["family"] not in _IPV4_FAMILIES or _is_ours(chain["table"]):
+        if chain.get("hook") != hook or chain["family"] not in _IPV4_FAMILIES or _is_ours(chain["table"]):
             continue
         rules = [entry["rule"] for entry in entries if "rule" in entry and _is_in(entry["rule"], chain)]
         if chain.get("policy") == "drop" or (rules and _drops_everything(rules[-1])):

@@ -44,6 +44,14 @@ def forward_accepts(bridge: str, exposed: Iterable[IPv4Network]) -> tuple[Rule, 
     )
 
 
+def name_accepts(address: str, port: int) -> tuple[Rule, ...]:
+    """What a foreign chain that drops on the input hook must let through so that containers can ask for names."""
+    return tuple(
+        Rule(f"ip daddr {address} {protocol} dport {port}", f"{OWN_COMMENT}names by {protocol}")
+        for protocol in ("udp", "tcp")
+    )
+
+
 def api_guard(port: int) -> Table:
     """Drop what reaches the API's loopback port from outside (a neighbour may route 127.0.0.1 to us)."""
     rule = f"ip daddr 127.0.0.1 tcp dport {port} fib saddr type != local ct state != {{ related, established }} drop"
