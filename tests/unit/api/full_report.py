@@ -12,7 +12,7 @@ from plait.overlay.fastdp.tables import DROP_REASONS
 from plait.overlay.sleeve.pump.counters import COUNTERS
 from unit.api.nodes import NOTHING_SPECIAL, sample_report
 
-PEER = "02:00:00:00:00:02"
+PEER = "02:00:00:00:01:01"
 REQUESTS = {("/status", "GET", "200"): 3}
 COUNTED = {name: 100 + number for number, name in enumerate(COUNTERS)}
 FIGURES = Figures(

@@ -116,6 +116,13 @@ def test_the_exposition_is_what_is_defined() -> None:
     assert left == {*metrics.PROCESS_METRICS}
 
 
+def test_every_peer_of_a_metric_has_its_nickname() -> None:
+    found = exposition(full_report())
+    peers = {name: re.search(r'peer="([^"]+)"', name) for name in found}
+    named = {match[1] for name, match in peers.items() if match and name.startswith("plait_mesh_peer_info")}
+    assert {match[1] for match in peers.values() if match} == named
+
+
 def test_every_metric_has_a_sentence_and_a_prefix() -> None:
     for each in DEFINED:
         assert each.meaning
