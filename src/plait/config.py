@@ -60,6 +60,8 @@ class Config:
     overlays: tuple[str, ...] = OVERLAYS
     sleeve_loop: str = SLEEVE_LOOPS[0]
     fastdp_encapsulation: str = FASTDP_ENCAPSULATIONS[0]
+    masq_local: bool = True
+    """Masquerade also what goes to containers of this host."""
     bridge: str = DEFAULT_BRIDGE
     http_addr: str = DEFAULT_HTTP_ADDR
     status_addr: str = DEFAULT_STATUS_ADDR

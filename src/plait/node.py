@@ -175,6 +175,7 @@ class Node:
             self._troubles.warn,
             lambda error: self._troubles.report("state", str(error)),
         )
+        addresses.tracker = "" if config.masq_local else "no-masq-local"
         self._router.register(ADDRESSES_CHANNEL, addresses)
         return addresses
 

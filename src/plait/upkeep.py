@@ -4,12 +4,14 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network
 
 from plait import sdnotify
 from plait.attach.runtime import RuntimeUnavailable
 from plait.attach.service import Attacher
 from plait.config import Config
 from plait.errors import PlaitError, StateError
+from plait.ipam import tracker
 from plait.ipam.service import AddressService
 from plait.ipam_report import waiting
 from plait.mesh.router import Router
@@ -65,6 +67,7 @@ class Upkeep:
             self.woken.clear()
             try:
                 repairs = [*await self._mend_tap(), *await asyncio.to_thread(self.bridge.ensure)]
+                self._keep_local_sources()
                 await self.troubles.keeping(self.attacher.reconcile())
                 await self._look_after_addresses()
             except StateError:
@@ -79,6 +82,12 @@ class Upkeep:
             self.troubles.clear("bridge")
             for repair in repairs:
                 self.troubles.warn(repair)
+
+    def _keep_local_sources(self) -> None:
+        """What goes to addresses that this node gives out is for containers here."""
+        if self.addresses is not None and not self.config.masq_local:
+            owned = tracker.cidrs(self.addresses.allocator.ring.owned())
+            self.attacher.keep_sources([IPv4Network((cidr.address, cidr.prefix_length)) for cidr in owned])
 
     async def _look_after_addresses(self) -> None:
         """Release what dead containers held, and say who waits."""

@@ -46,6 +46,10 @@ def test_a_container_has_its_name_as_long_as_it_is_attached(host: Host) -> None:
         host.plait("detach", "web")
         assert answers(host) == []
         host.plait("attach", "10.32.0.3/12", "web")
+        host.plait("dns-remove", "web")
+        assert answers(host) == []
+        host.plait("dns-add", "web")
+        assert answers(host) == ["10.32.0.3"]
         kill(host)
         launch(host, engine)
         wait_until(lambda: "10.32.0.3" in answers(host), "the name is there again")

@@ -4,12 +4,13 @@ import os
 import socket
 import subprocess
 from collections.abc import Iterator
-from ipaddress import ip_interface
+from ipaddress import IPv4Network, ip_interface
 
 import pytest
 
 from lab.attach_lab import Host, host, reaches
 from plait.attach import expose, interface
+from plait.attach.container import Container
 from plait.attach.interface import Bridge, BridgeMissing
 from plait.host import firewall, netns, nftables, sysctl
 from plait.host.netlink import Netlink
@@ -40,6 +41,19 @@ def apply(h1: Host, *exposures: Exposure) -> list[str]:
     added = expose.apply(h1.bridge, exposures, warnings.append)
     assert warnings == []
     return [str(cidr) for cidr in added]
+
+
+def neighbour(h1: Host) -> Container:
+    """Another machine, 192.0.2.2, on an interface of the host, 192.0.2.1."""
+    world = h1.container("w")
+    with Netlink() as link:
+        link.create_veth("up0", "eth0", 1500, world.netns)
+        link.add_address("up0", "192.0.2.1/24")
+        link.set_link("up0", up=True)
+    with Netlink(world.netns) as far:
+        far.add_address("eth0", "192.0.2.2/24")
+        far.set_link("eth0", up=True)
+    return world
 
 
 def rules() -> str:
@@ -87,14 +101,7 @@ def test_only_what_is_masqueraded_has_rules_in_the_nat_table(h1: Host) -> None:
 
 
 def test_a_container_reaches_the_world_under_the_hosts_address(h1: Host) -> None:
-    a, world = h1.container("a"), h1.container("w")
-    with Netlink() as link:
-        link.create_veth("up0", "eth0", 1500, world.netns)
-        link.add_address("up0", "192.0.2.1/24")
-        link.set_link("up0", up=True)
-    with Netlink(world.netns) as far:
-        far.add_address("eth0", "192.0.2.2/24")
-        far.set_link("eth0", up=True)
+    a, world = h1.container("a"), neighbour(h1)
     nftables.run(DOCKER)
     interface.attach(a, [ip_interface("10.32.0.9/12")], h1.bridge)
     apply(h1, ONE)
@@ -113,6 +120,30 @@ def test_a_container_reaches_the_world_under_the_hosts_address(h1: Host) -> None
         assert (question, sender[0]) == (b"question", "192.0.2.1")
         server.sendto(b"answer", sender)
         assert client.recv(64) == b"answer"
+
+
+@pytest.mark.parametrize(("kept", "seen"), [((), "10.32.0.1"), ((IPv4Network("10.32.0.0/18"),), "192.0.2.2")])
+def test_what_goes_to_kept_networks_keeps_its_source(h1: Host, kept: tuple[IPv4Network, ...], seen: str) -> None:
+    """From another machine that finds the containers by this host."""
+    a, world = h1.container("a"), neighbour(h1)
+    interface.attach(a, [ip_interface("10.32.0.9/12")], h1.bridge)
+    expose.apply(h1.bridge, [ONE], pytest.fail, kept)
+    for node, destination, device, gateway in (
+        (world, "10.32.0.0/12", "eth0", "192.0.2.1"),
+        (a, "192.0.2.0/24", "ethwe", "10.32.0.1"),
+    ):
+        with Netlink(node.netns) as netlink:
+            netlink.add_route(destination, device, gateway=gateway)
+    with netns.entered(a.netns):
+        server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with netns.entered(world.netns):
+        client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with server, client:
+        server.settimeout(5)
+        server.bind(("10.32.0.9", 5000))
+        client.sendto(b"question", ("10.32.0.9", 5000))
+        question, sender = server.recvfrom(64)
+    assert (question, sender[0]) == (b"question", seen)
 
 
 def test_a_foreign_chain_that_drops_accepts_containers_and_what_is_exposed(h1: Host) -> None:

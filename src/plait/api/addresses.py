@@ -93,9 +93,7 @@ class AddressRoutes:
         return web.Response(text=str(self._addresses.default_subnet))
 
     async def _tracker(self, request: web.Request) -> web.Response:
-        """Weave names here who follows the ranges of this peer: nobody does."""
-        _ = self._addresses
-        return web.Response(text="\n")
+        return web.Response(text=f"{self._addresses.tracker}\n")
 
     async def _prime(self, request: web.Request) -> web.Response:
         await self._addresses.prime()

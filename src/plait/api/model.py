@@ -340,6 +340,10 @@ class Addresses(Protocol):
     """Address allocation as the API sees it. Requests may wait long, and raise PlaitError (ipam.service)."""
 
     @property
+    def tracker(self) -> str:
+        """Who follows the ranges of this peer, in Weave's words: nobody (empty), or `no-masq-local`."""
+
+    @property
     def default_subnet(self) -> Cidr:
         """Where addresses come from if no subnet is named."""
 

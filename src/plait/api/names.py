@@ -20,6 +20,13 @@ class LookupBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
 
 
+class ContainerBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of /plait/dns-add: addresses of a container get the name that it brings; the answer is `{}`."""
+
+    container: str
+    addresses: list[str]
+
+
 class NameRoutes:
     """Handlers bound to a node."""
 
@@ -38,6 +45,7 @@ class NameRoutes:
             web.get("/dns-address", self._address),
             web.get("/dns-address-port", self._address_port),
             web.post("/plait/dns-lookup", self._lookup),
+            web.post("/plait/dns-add", self._name_container),
         ]
 
     @property
@@ -90,6 +98,12 @@ class NameRoutes:
                 return _bad_address(request)
         names.remove(request.match_info.get("container"), address, request.query.get("fqdn") or None)
         return web.Response(status=204)
+
+    async def _name_container(self, request: web.Request) -> web.Response:
+        _ = self._names
+        body = await json_body(request, ContainerBody)
+        await self._service.name_container(body.container, body.addresses)
+        return json_answer({})
 
     async def _domain(self, request: web.Request) -> web.Response:
         return web.Response(text=self._names.domain)

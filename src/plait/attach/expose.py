@@ -22,10 +22,13 @@ from plait.host.netlink import Netlink
 from plait.state import Exposure
 
 
-def apply(bridge: Bridge, exposures: Iterable[Exposure], warn: Callable[[str], None]) -> list[CIDR]:
+def apply(
+    bridge: Bridge, exposures: Iterable[Exposure], warn: Callable[[str], None], kept: Iterable[IPv4Network] = ()
+) -> list[CIDR]:
     """Have all these addresses on the bridge, and exactly their rules; give the addresses that were not there.
 
-    Other addresses on the bridge stay. Raise BridgeMissing, or what the kernel refuses.
+    What goes to networks in `kept` is not masqueraded. Other addresses on the bridge stay. Raise BridgeMissing, or what
+    the kernel refuses.
     """
     exposures = list(exposures)
     cidrs = [ip_interface(exposure.cidr) for exposure in exposures]
@@ -34,7 +37,7 @@ def apply(bridge: Bridge, exposures: Iterable[Exposure], warn: Callable[[str], N
         if any(cidr.version == 6 for cidr in cidrs):
             prepare_ipv6(bridge.name)
         added = [cidr for cidr in cidrs if host.add_address(bridge.name, cidr)]
-    _place_rules(bridge, exposures)
+    _place_rules(bridge, exposures, kept)
     if added:
         time.sleep(ANNOUNCE_AFTER)
     for cidr in added:
@@ -76,11 +79,12 @@ def present(bridge: Bridge) -> list[CIDR]:
         return addresses_of(host, bridge.name)
 
 
-def _place_rules(bridge: Bridge, exposures: Iterable[Exposure]) -> None:
+def _place_rules(bridge: Bridge, exposures: Iterable[Exposure], kept: Iterable[IPv4Network]) -> None:
     """Without exposures only traffic of containers is accepted: with br_netfilter, Docker's policy drops even that."""
     networks = {network: exposure for exposure in exposures if (network := _ipv4_network(exposure)) is not None}
     if networks:
-        firewall.apply(tables.expose(network for network, exposure in networks.items() if exposure.masquerade))
+        masqueraded = [network for network, exposure in networks.items() if exposure.masquerade]
+        firewall.apply(tables.expose(masqueraded, kept))
     else:
         firewall.delete("ip", tables.EXPOSE)
     for chain in firewall.droppers("forward"):

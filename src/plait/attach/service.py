@@ -7,9 +7,9 @@ import asyncio
 import math
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
-from ipaddress import ip_interface
+from ipaddress import IPv4Network, ip_interface
 from pathlib import Path
 from typing import TypeVar
 
@@ -49,6 +49,7 @@ class Attacher:
         self._lock = asyncio.Lock()
         self._is_begun = False
         self._rules_checked = -math.inf
+        self._kept: frozenset[IPv4Network] = frozenset()
         self._looked_at: set[str] = set()  # namespaces whose inside was checked by this process
 
     @property
@@ -60,6 +61,12 @@ class Attacher:
     def exposed(self) -> list[str]:
         """The CIDRs of the host on the bridge."""
         return [exposure.cidr for exposure in self._store.exposures]
+
+    def keep_sources(self, networks: Collection[IPv4Network]) -> None:
+        """Have what goes to these networks keep its source where it would be masqueraded, from the next look on."""
+        if self._kept != frozenset(networks):
+            self._kept = frozenset(networks)
+            self._rules_checked = -math.inf
 
     async def attach(self, container_text: str, cidrs: list[str], multicast_route: bool = True) -> list[str]:
         """Give a container `ethwe` with these addresses; the answer is all of them, without prefix length.
@@ -254,7 +261,7 @@ class Attacher:
         return removed
 
     def _apply_exposures(self, exposures: list[Exposure]) -> None:
-        expose.apply(self._bridge, exposures, self._warn)
+        expose.apply(self._bridge, exposures, self._warn, self._kept)
         self._rules_checked = time.monotonic()
 
     def _reconcile(self) -> None:

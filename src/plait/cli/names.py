@@ -21,11 +21,14 @@ _OFF = "this node has no names: it was launched with --no-dns; launch it again w
 
 @click.command("dns-add", cls=Verb, short_help="Give a container, or any address, a name.")
 @click.argument("words", nargs=-1, required=True, metavar="[ADDR ...] [CONTAINER]")
-@click.option("-h", "name", required=True, help="The name; without a dot it is one in the node's domain.")
+@click.option("-h", "name", help="The name; without a dot one in the node's domain. Default: the container's own.")
 @run_dir_option
-def dns_add(words: tuple[str, ...], name: str, run_dir: Path) -> None:
+def dns_add(words: tuple[str, ...], name: str | None, run_dir: Path) -> None:
     """Give a container's addresses (all, if none is given) a name; without a container, any addresses."""
     client = Client(run_dir)
+    if name is None:
+        _add_own_name(client, words)
+        return
     fqdn = in_domain(client, name)
     for container, address in _subjects(client, words):
         add_name(client, container, address, fqdn)
@@ -76,6 +79,15 @@ VERBS = (dns_add, dns_remove, dns_lookup, dns_args)
 def add_name(client: Client, container: str, address: str, fqdn: str) -> None:
     """Name an address of a container (an ID or a label). Raises PlaitError."""
     send(client, "PUT", f"/name/{quoted(container)}/{address}?{urllib.parse.urlencode({'fqdn': fqdn})}")
+
+
+def _add_own_name(client: Client, words: tuple[str, ...]) -> None:
+    """Have a container named as it names itself; nothing happens if its host name is not in the domain."""
+    subjects = list(_subjects(client, words))
+    container = subjects[0][0]
+    if container.startswith("weave:"):
+        raise click.UsageError("these addresses are no container's: name them with -h", click.get_current_context())
+    client.call("dns-add", container=container, addresses=[address for _, address in subjects])
 
 
 def send(client: Client, method: str, path: str) -> None:

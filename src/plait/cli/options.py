@@ -63,6 +63,7 @@ _NODE_OPTIONS = (
         "--password-file", type=click.Path(path_type=Path), help="File with the session password in its first line."
     ),
     click.option("--conn-limit", type=int, help="Most connections (200; 0: any number)."),
+    click.option("--no-masq-local", is_flag=True, help="Keep the source of what goes to this host's containers."),
     click.option("--no-discovery", is_flag=True, help="Connect to the named peers only."),
     click.option("--trusted-subnets", help="Subnets whose peers need no encryption of frames."),
     click.option("--mtu", type=int, envvar="WEAVE_MTU", help="Overlay MTU. Default: what the uplink carries."),
@@ -122,6 +123,7 @@ def make_config(options: dict[str, Any]) -> "Config":
         name=_peer_name(options["name"]),
         password=read_password(options),
         discovery=not options["no_discovery"],
+        masq_local=not options["no_masq_local"],
         trusted_subnets=parse_subnets(options["trusted_subnets"] or ""),
         peers=tuple(options["peers"]),
         state_dir=options["state_dir"].absolute(),

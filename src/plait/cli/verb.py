@@ -11,7 +11,6 @@ from plait.errors import ConfigError
 
 # Weave's flags for what plait does not have (yet), by what they are about: refused by name rather than as typos.
 _NOT_YET = {
-    "keeping the source of traffic to addresses of this host": "no-masq-local",
     "a datapath device of Weave's": "no-bridged-fastdp datapath",
     "the Docker API proxy": "proxy tls tlsverify tlscacert tlscert tlskey no-detect-tls rewrite-inspect"
     " no-rewrite-hosts hostname-from-label hostname-match hostname-replacement no-multicast-route",

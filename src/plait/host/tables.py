@@ -13,13 +13,16 @@ EXPOSE, API_GUARD, MULTICAST = "plait_expose", "plait_api", "plait_multicast"
 _MULTICAST = "224.0.0.0/4"
 
 
-def expose(networks: Iterable[IPv4Network]) -> Table:
+def expose(networks: Iterable[IPv4Network], kept: Iterable[IPv4Network] = ()) -> Table:
     """Masquerade between the networks that the host is exposed to and everything else, multicast excepted.
 
-    Without networks the table is empty.
+    What goes to addresses in `kept` keeps its source. Without networks the table is empty.
     """
     rules: list[Rule] = []
-    for network in sorted(set(networks)):
+    exposed = sorted(set(networks))
+    if exposed:
+        rules += [Rule(f"ip daddr {network} return") for network in sorted(set(kept))]
+    for network in exposed:
         rules += [
             Rule(f"ip saddr {network} ip daddr {_MULTICAST} return"),
             Rule(f"ip daddr {network} ip saddr != {network} masquerade"),

@@ -83,6 +83,8 @@ class AddressService:
         rng: random.Random | None = None,
     ) -> None:
         self.default_subnet = default_subnet
+        self.tracker = ""
+        """Who follows the owned ranges (api.model.Addresses)."""
         self.allocator = Allocator(settings, mesh, rng or random.Random(secrets.randbits(256)))
         self._mesh = mesh
         self._disk = disk

@@ -62,7 +62,7 @@ def test_other_forms_print_the_usage(
     assert configs == []
 
 
-@pytest.mark.parametrize("words", [["-no-masq-local"], ["host1", "-plugin=true"], ["-Hunix:///a"]])
+@pytest.mark.parametrize("words", [["-expect-npc"], ["host1", "-plugin=true"], ["-Hunix:///a"]])
 def test_flags_of_absent_services_are_known_with_one_dash_too(
     configs: list[Config], words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
