@@ -27,6 +27,7 @@ from plait.overlay.manager import OverlayManager
 from plait.overlay.sleeve import ipc
 from plait.overlay.sleeve.plait1.keys import CIPHER_FEATURE, CIPHER_NAMES, agreed_cipher
 from plait.overlay.sleeve.plait1.session import Plait1Session
+from plait.overlay.sleeve.session import SleeveSession
 from plait.overlay.sleeve.supervisor import PumpState
 from plait.overlay.switch import PLAIT1
 from plait.problems import Problem
@@ -134,6 +135,7 @@ def _detail(sources: Sources, link: Link) -> model.ConnectionDetail:
         counters=counters,
         address=link.address,
         weave=wire.FEATURE not in link.extra,
+        fragments=session.fragments_arrive if isinstance(session, SleeveSession) else None,
     )
 
 

@@ -163,8 +163,8 @@ class ConnectionDetail(_Wire, frozen=True):
     """plait's view of one live connection: its overlay, why this one, and what it does.
 
     `weave`: the peer is a Weave router. `mtu` is what containers can send, `path_mtu` the IP packet between the hosts
-    that it needs. Seconds, bytes a second, `loss` from 0 to 1; None where it is not known (yet, or ever: Weave's format
-    does not measure).
+    that it needs. `fragments`: whether those of IP arrive there. Seconds, bytes a second, `loss` from 0 to 1; None
+    where it is not known (yet, or ever: Weave's format does not measure).
     """
 
     peer: str
@@ -185,6 +185,7 @@ class ConnectionDetail(_Wire, frozen=True):
     counters: dict[str, int]
     address: str = ""
     weave: bool = False
+    fragments: bool | None = None
 
 
 class DatapathProgram(_Wire, frozen=True):

@@ -7,6 +7,7 @@
 | `ethtool/DEVICE`   | Ethtool                                                                             |
 | `nft`              | what `nft -j list ruleset` lists (libnftables-json(5)), without `metainfo`           |
 | `iptables-legacy`, `ip6tables-legacy` | text of iptables-legacy-save, if the legacy interface has tables |
+| `iptables-nft`     | text of iptables-nft-save: `nft` does not show the contents of its extensions       |
 | `bpf`              | Bpf                                                                                 |
 | `clock`            | Clock                                                                               |
 | `docker`           | Docker                                                                              |
@@ -102,7 +103,8 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
 class Peer(msgspec.Struct, frozen=True, kw_only=True):
     """A peer that the node is connected to, or tries to be. `state` is Weave's word (established, pending, ...).
 
-    `overlay` is what carries frames to it, `weave` whether it is a Weave router; MTUs are of IP packets, bytes.
+    `overlay` is what carries frames to it, `weave` whether it is a Weave router; MTUs are of IP packets, bytes, and
+    `mtu_source` says why they are so. `fragments`: whether those of IP arrive at the peer; None if nobody tried.
     """
 
     name: str
@@ -114,12 +116,14 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     weave: bool = False
     mtu: int | None = None
     path_mtu: int | None = None
+    mtu_source: str = ""
+    fragments: bool | None = None
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):
     """The node that runs here. `pid` of its process; `mtu` of the bridge; `encrypted`: it has a password.
 
-    `range`: the addresses that the mesh shares out, as CIDR.
+    `range`: the addresses that the mesh shares out, `exposed`: addresses of the host in the overlay; CIDR.
     """
 
     name: str
@@ -131,5 +135,6 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     encrypted: bool = False
     range: str | None = None
     overlays: list[str] = []
+    exposed: list[str] = []
     peers: list[Peer] = []
     problems: list[str] = []

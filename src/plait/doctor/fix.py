@@ -3,6 +3,8 @@
 import shlex
 from dataclasses import dataclass
 
+from plait.host.accepts import Accept
+
 _SYSCTLS = "/proc/sys/"
 # ethtool's own words for offloads, which older versions of it want.
 _WORDS = {"tx-udp-fragmentation": "ufo", "rx-lro": "lro", "rx-gro": "gro"}
@@ -70,4 +72,39 @@ class Setting:
         return rest if "." in rest else rest.replace("/", ".")
 
 
-Fix = Offload | Setting
+@dataclass(frozen=True, slots=True)
+class Accepting:
+    """Accept something at the top of a chain of the host's firewall. `program`: the name of iptables-legacy here."""
+
+    rule: Accept
+    program: str = "iptables-legacy"
+
+    @property
+    def key(self) -> str:
+        """What is changed."""
+        rule = self.rule
+        return f"accept {rule.backend} {rule.family} {rule.table} {rule.chain} {rule.match}"
+
+    @property
+    def command(self) -> str:
+        """The same as a command."""
+        rule = self.rule
+        if rule.backend == "legacy":
+            return f"{self.program} -t {rule.table} -I {rule.chain} {rule.match} -j ACCEPT"
+        return f"nft 'insert rule {rule.family} {rule.table} {rule.chain} {rule.match} counter accept'"
+
+    @property
+    def lasting(self) -> str:
+        """What keeps it over a reboot."""
+        if self.rule.backend == "legacy":
+            keep = f"{self.program}-save > /etc/iptables/rules.v4 (Debian: package iptables-persistent; RHEL: "
+            return (
+                f"until the rules are loaded anew, so until the next boot; to keep it: {keep}/etc/sysconfig/iptables)"
+            )
+        return (
+            "until the rules are loaded anew, so until the next boot; to keep it, put the rule where they are loaded "
+            "from (/etc/nftables.conf, or what iptables-nft-save wrote)"
+        )
+
+
+Fix = Offload | Setting | Accepting

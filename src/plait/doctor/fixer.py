@@ -3,14 +3,17 @@
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal
 
 from plait.doctor.check import Result
-from plait.doctor.fix import Fix, Offload, Setting
+from plait.doctor.fix import Accepting, Fix, Offload, Setting
 from plait.errors import KernelLacks, NotFound, StateError
-from plait.host import ethtool
+from plait.host import accepts, ethtool
+from plait.host.accepts import Accept
 from plait.host.kernel_errors import kernel_error
 
 FILE_NAME = "doctor-fixes.json"
+_PLACED = "placed"
 
 
 class Fixer:
@@ -74,15 +77,25 @@ class Fixer:
 
 
 def _value(fix: Fix) -> str:
-    return ("on" if fix.on else "off") if isinstance(fix, Offload) else fix.value
+    match fix:
+        case Offload():
+            return "on" if fix.on else "off"
+        case Accepting():
+            return _PLACED
+    return fix.value
 
 
 def _fix(key: str) -> Fix:
     kind, *words = key.split()
+    if kind == "accept":
+        backend: Literal["nft", "legacy"] = "nft" if words[0] == "nft" else "legacy"
+        return Accepting(Accept(backend, words[1], words[2], words[3], " ".join(words[4:])))
     return Offload(words[0], words[1], on=True) if kind == "offload" else Setting(words[0], "")
 
 
 def _read(fix: Fix) -> str:
+    if isinstance(fix, Accepting):
+        return _PLACED if accepts.is_placed(fix.rule) else "absent"
     if isinstance(fix, Setting):
         try:
             return Path(fix.path).read_text().strip()
@@ -95,6 +108,9 @@ def _read(fix: Fix) -> str:
 
 
 def _write(fix: Fix, value: str) -> None:
+    if isinstance(fix, Accepting):
+        (accepts.place if value == _PLACED else accepts.remove)(fix.rule)
+        return
     if isinstance(fix, Offload):
         ethtool.set_features(fix.device, {fix.feature: value == "on"})
         return

@@ -36,6 +36,7 @@ class Live:
             "routes": _routes,
             "nft": lambda: nftables.query("list ruleset"),
             "iptables-legacy": lambda: iptables.legacy_rules(4),
+            "iptables-nft": iptables.nft_rules,
             "ip6tables-legacy": lambda: iptables.legacy_rules(6),
             "bpf": _bpf,
             "clock": lambda: facts.Clock(**clock.state()),

@@ -10,6 +10,8 @@ import msgspec
 
 from plait.doctor import facts
 from plait.doctor.probe import Probe
+from plait.doctor.rules import nft_json, save_text
+from plait.doctor.rules.model import Ruleset
 
 _T = TypeVar("_T")
 _WEAVE_PORT = 6783
@@ -99,6 +101,16 @@ class Machine:
     def legacy_rules6(self) -> str:
         """The same of ip6tables-legacy-save."""
         return self._read("ip6tables-legacy", str) or ""
+
+    @cached_property
+    def rules(self) -> Ruleset:
+        """What the firewall does with IPv4 packets, of both backends."""
+        chains = nft_json.parse(self.nft)
+        if nft_json.has_extensions(self.nft):  # else nobody needs to start a program
+            shown = save_text.parse(self._read("iptables-nft", str) or "", "nft")
+            tables = {chain.table for chain in shown}
+            chains = [chain for chain in chains if chain.family != "ip" or chain.table not in tables] + shown
+        return Ruleset([*chains, *save_text.parse(self.legacy_rules)])
 
     @cached_property
     def bpf(self) -> facts.Bpf | None:

@@ -20,6 +20,7 @@ def node_of(report: Mapping[str, Any]) -> Node:
         encrypted=router["Encryption"],
         range=report.get("IPAM", {}).get("Range") or None,
         overlays=plait["Overlays"],
+        exposed=plait["Exposed"],
         peers=[_peer(detail, states) for detail in plait["Connections"]]
         + [
             Peer(name="", remote=connection["Address"], state=connection["State"], reason=connection["Info"])
@@ -41,4 +42,6 @@ def _peer(detail: Mapping[str, Any], states: Mapping[str, str]) -> Peer:
         weave=detail["Weave"],
         mtu=detail["Mtu"] or None,
         path_mtu=detail["PathMtu"] or None,
+        mtu_source=detail["MtuSource"],
+        fragments=detail["Fragments"],
     )

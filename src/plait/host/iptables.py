@@ -1,4 +1,7 @@
-"""Rules of the legacy iptables interface, which nftables does not know; read only."""
+"""Rules of the legacy iptables interface, which nftables does not know, and what nft does not show of iptables-nft's.
+
+Read only, `accepts` places single rules.
+"""
 
 import shutil
 import subprocess
@@ -20,6 +23,15 @@ def legacy_rules(version: int) -> str | None:
     except OSError:
         return None
     program = shutil.which(_SAVE[version]) or shutil.which(_SAVE[version].replace("-legacy", ""))
+    return _printed(program)
+
+
+def nft_rules() -> str | None:
+    """Give what iptables-nft-save prints for IPv4; None without that program. Ask only if nft has such tables."""
+    return _printed(shutil.which("iptables-nft-save"))
+
+
+def _printed(program: str | None) -> str | None:
     if program is None:
         return None
     try:

@@ -149,7 +149,19 @@ def test_stack_frag_follows_the_tests() -> None:
     actions = session.handle_timer(300.0)
     assert s.SendFragmentationTest() in actions
     assert s.SetPath(PEER, 1438, 1472, False) in actions
+    assert session.fragments_arrive  # the test that just began has not ended
     assert session.control_received(2, b"", 300.1) == [s.SetPath(PEER, 1438, 1472, True)]
+
+
+def test_fragments_that_do_not_arrive_are_known_when_the_next_test_begins() -> None:
+    session = with_mtu(1500)
+    assert session.fragments_arrive is None
+    for at in range(10, 310, 10):
+        session.handle_timer(float(at))
+        session.heartbeat_received(PEER, UID, float(at))
+    assert session.fragments_arrive is False
+    session.control_received(2, b"", 300.1)
+    assert session.fragments_arrive
 
 
 def test_mtu_search_starts_from_the_kernels_value() -> None:

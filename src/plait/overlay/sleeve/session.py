@@ -137,6 +137,8 @@ class SleeveSession(SessionLife):
         self.mtu_source = "not known yet"
         self.max_payload = MAX_PAYLOAD_BYTES
         self.stack_frag = False
+        self.fragments_arrive: bool | None = None
+        """What the last test that ended said."""
         self.last_heartbeat: float | None = None
         self._most_mtu = most_mtu
         self._overhead = mtu_overhead(is_encrypted)
@@ -192,6 +194,7 @@ class SleeveSession(SessionLife):
         if tag == CONTROL_ESTABLISHED and self.established_since is None:
             return self._establish(now)
         if tag == CONTROL_FRAGMENTATION_RECEIVED and self.established_since is not None:
+            self.fragments_arrive = True
             return self._set_stack_frag(True)
         if tag == CONTROL_MTU_VERIFIED and int.from_bytes(payload[:2], "big") == self._search.candidate:
             return self._after_search_step(self._search.verified(self._search.candidate, now), now)
@@ -243,6 +246,7 @@ class SleeveSession(SessionLife):
         if now >= self._heartbeat_at:
             actions += self._heartbeat(now)
         if now >= self._fragmentation_test_at:
+            self.fragments_arrive = self.stack_frag
             actions += [*self._set_stack_frag(False), *self._test_fragmentation(now)]
         if self._search.deadline is not None and now >= self._search.deadline:
             actions += self._after_search_step(self._search.handle_timer(now), now)
