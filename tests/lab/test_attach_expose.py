@@ -95,8 +95,8 @@ def test_only_what_is_masqueraded_has_rules_in_the_nat_table(h1: Host) -> None:
     found = [line.strip() for line in rules().splitlines() if "daddr" in line]
     assert found == [
         "ip saddr 10.32.0.0/12 ip daddr 224.0.0.0/4 return",
-        "ip daddr 10.32.0.0/12 ip saddr != 10.32.0.0/12 masquerade",
-        "ip saddr 10.32.0.0/12 ip daddr != 10.32.0.0/12 masquerade",
+        "ip daddr 10.32.0.0/12 ip saddr != 10.32.0.0/12 masquerade fully-random",
+        "ip saddr 10.32.0.0/12 ip daddr != 10.32.0.0/12 masquerade fully-random",
     ]
 
 

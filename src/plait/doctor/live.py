@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from plait.docker.client import DEFAULT_ADDRESS, DockerClient
-from plait.doctor import facts
+from plait.doctor import facts, rights
 from plait.errors import PlaitError
 from plait.host import clock, ethtool, iptables, modules, nftables, processes
 from plait.host.bpf.features import probe
@@ -34,7 +34,7 @@ class Live:
         self._questions: dict[str, Callable[[], Any]] = {
             "links": _links,
             "routes": _routes,
-            "nft": lambda: nftables.query("list ruleset"),
+            "nft": self._nft,
             "iptables-legacy": lambda: iptables.legacy_rules(4),
             "iptables-nft": iptables.nft_rules,
             "ip6tables-legacy": lambda: iptables.legacy_rules(6),
@@ -50,6 +50,10 @@ class Live:
             "process": lambda pid: processes.limits(int(pid)),
         }
         self._known: dict[str, Any] = {}
+
+    def _nft(self) -> list[dict[str, Any]] | None:
+        # Without the right to it, the library writes a line of its own to the terminal.
+        return None if rights.has_net_admin(self.text(rights.STATUS)) is False else nftables.query("list ruleset")
 
     def text(self, path: str) -> str | None:
         """See Probe."""

@@ -16,7 +16,8 @@ _MULTICAST = "224.0.0.0/4"
 def expose(networks: Iterable[IPv4Network], kept: Iterable[IPv4Network] = ()) -> Table:
     """Masquerade between the networks that the host is exposed to and everything else, multicast excepted.
 
-    What goes to addresses in `kept` keeps its source. Without networks the table is empty.
+    What goes to addresses in `kept` keeps its source. Without networks the table is empty. Ports are chosen at random,
+    or two new connections get the same one now and then, and one of them is lost (`doctor`: nat-race).
     """
     rules: list[Rule] = []
     exposed = sorted(set(networks))
@@ -25,8 +26,8 @@ def expose(networks: Iterable[IPv4Network], kept: Iterable[IPv4Network] = ()) ->
     for network in exposed:
         rules += [
             Rule(f"ip saddr {network} ip daddr {_MULTICAST} return"),
-            Rule(f"ip daddr {network} ip saddr != {network} masquerade"),
-            Rule(f"ip saddr {network} ip daddr != {network} masquerade"),
+            Rule(f"ip daddr {network} ip saddr != {network} masquerade fully-random"),
+            Rule(f"ip saddr {network} ip daddr != {network} masquerade fully-random"),
         ]
     return Table("ip", EXPOSE, (Chain("postrouting", tuple(rules), Hook("postrouting", "nat", "srcnat")),))
 

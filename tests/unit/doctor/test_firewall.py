@@ -162,3 +162,11 @@ def test_fragments_that_do_not_arrive() -> None:
     assert (result.severity, result.certainty) == (Severity.NOTE, Certainty.LIKELY)
     assert "h2 (192.168.5.3:6783)" in result.finding.what
     assert found("fragments", host(node=node({"fragments": True}, {"fragments": None}))) == []
+
+
+def test_rules_that_may_not_be_read() -> None:
+    status = "Name:\tpython3\nCapPrm:\t0000000000000000\nCapEff:\t{}\nCapBnd:\t000001ffffffffff\n"
+    for rights, expected in (("0000000000000000", 1), ("0000000000001000", 0), ("000001ffffffffff", 0)):
+        machine = host(files={"/proc/self/status": status.format(rights)})
+        assert len(found("unread-firewall", machine)) == expected
+    assert found("unread-firewall", host()) == []

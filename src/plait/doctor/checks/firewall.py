@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from ipaddress import IPv4Network, ip_interface, ip_network
 
+from plait.doctor import rights
 from plait.doctor.check import Check
 from plait.doctor.checks.netfilter import manager
 from plait.doctor.finding import Certainty, Finding, Severity
@@ -204,7 +205,23 @@ def _puts_together(machine: Machine) -> bool:
     )
 
 
+def _unread(machine: Machine) -> Iterator[Finding]:
+    if rights.has_net_admin(machine.text(rights.STATUS)) is False:
+        what = "the firewall's rules cannot be read without the capability NET_ADMIN, so nothing is known of them"
+        yield Finding("firewall", what)
+
+
 CHECKS = (
+    Check(
+        name="unread-firewall",
+        condition="doctor runs without the rights to read the firewall's rules",
+        symptom="doctor finds nothing, and packets are dropped all the same",
+        consequence="checks of the firewall find nothing, whatever is in it",
+        cure="run it as root: sudo plait doctor",
+        reference="capabilities(7), CAP_NET_ADMIN",
+        severity=Severity.NOTE,
+        examine=_unread,
+    ),
     Check(
         name="bridge-filter",
         rows=(9,),
