@@ -26,6 +26,7 @@ DEFAULT_RANGE = Cidr.parse("10.32.0.0/12")
 SLEEVE_LOOPS = ("auto", "python", "compiled")
 FASTDP_ENCAPSULATIONS = ("direct", "device")
 LOG_LEVELS = ("debug", "info", "warning", "error")
+LOG_FORMATS = ("text", "json")
 
 # What IPv4 hosts must take (RFC 791) and what an IPv4 packet can hold.
 MIN_MTU, MAX_MTU = 576, 65535
@@ -79,6 +80,7 @@ class Config:
     state_dir: Path = DEFAULT_STATE_DIR
     run_dir: Path = DEFAULT_RUN_DIR
     log_level: str = "info"
+    log_format: str = LOG_FORMATS[0]
 
     def __post_init__(self) -> None:
         """Refuse values that cannot work, with the flag that set them."""
@@ -126,6 +128,7 @@ class Config:
             f"--fastdp-encapsulation {self.fastdp_encapsulation!r} is none of {', '.join(FASTDP_ENCAPSULATIONS)}",
         )
         yield self.log_level in LOG_LEVELS, f"--log-level {self.log_level!r} is none of {', '.join(LOG_LEVELS)}"
+        yield self.log_format in LOG_FORMATS, f"--log-format {self.log_format!r} is neither text nor json"
         yield not self.host or _is_ipv4(self.host), f"--host {self.host!r} is no IPv4 address of this machine"
         yield self.password != b"", "the password is empty: give one, or none at all"
         yield not (self.resume and self.peers), "--resume uses the kept peers, so no peers can be given beside it"

@@ -17,7 +17,7 @@ _log = logging.getLogger("plait")
 
 def run(config: Config) -> int:
     """Be a node until SIGTERM, SIGINT or `plait stop`; gives the exit code. Errors end as one sentence in the log."""
-    logs.set_up(config.log_level)
+    logs.set_up(config.log_level, config.log_format)
     try:
         with Store(config.state_dir) as store, open_host(config, store) as host, pid_file(config.run_dir):
             is_reset = asyncio.run(_live(config, store, host))

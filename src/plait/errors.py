@@ -76,6 +76,12 @@ class FrameLost(PlaitError):
     exit_code = 12
 
 
+class TaskFailed(PlaitError):
+    """A part of the node died, and starting it again does not help."""
+
+    exit_code = 13
+
+
 class ConfigError(PlaitError):
     """A node refuses its configuration (Weave's code for a rejected flag)."""
 

@@ -1,25 +1,53 @@
-"""The node's log: one event, one line, to standard error (systemd, `plait daemon`) or where `launch` sends that."""
+"""The node's log: one event, one line, to standard error (systemd, `plait daemon`) or where `launch` sends that.
 
+A line is text, or a JSON object with `ts` (UTC), `level`, `logger`, `message` and, where there is one, `event`, `peer`,
+`cure`, `traceback`.
+"""
+
+import json
 import logging
 import os
+import time
 from collections import deque
+from datetime import UTC, datetime
+
+from plait.repeats import Repeats
 
 # Lines kept while the disk is full; what is said then is the same few sentences.
 MAX_WAITING_LINES = 500
 _STANDARD_ERROR = 2
 # C0, DEL and C1.
 _CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)], "?")
+# What a record can have besides (plait.chronicle).
+_FIELDS = ("event", "peer", "cure")
 
 
-def set_up(level: str) -> None:
-    """Log from `level` (debug, info, warning, error) on."""
+def set_up(level: str, form: str = "text") -> None:
+    """Log from `level` (debug, info, warning, error) on, in the form `text` or `json`."""
     handler = PatientHandler(_STANDARD_ERROR)
-    handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(_Json() if form == "json" else _OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.addFilter(_Repeated(handler).filter)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     # aiohttp tells every request at info; status polling would drown what matters.
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
+
+
+class _Repeated:
+    """Counts what is said again and again, and says the count with the first line after the window."""
+
+    def __init__(self, handler: logging.Handler) -> None:
+        self._repeats = Repeats()
+        self._handler = handler
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Say whether a record is to be written."""
+        now = time.monotonic()
+        for (name, level, message), count in self._repeats.due(now):
+            text = f"repeated {count} times: {message}"
+            self._handler.emit(logging.LogRecord(name, level, "", 0, text, None, None))
+        return self._repeats.passes((record.name, record.levelno, record.getMessage()), now)
 
 
 class PatientHandler(logging.Handler):
@@ -53,4 +81,21 @@ class _OneLine(logging.Formatter):
     """What peers say of themselves cannot make a second line, or drive a terminal. Tracebacks keep theirs."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the library's name
-        return super().formatMessage(record).translate(_CONTROLS)
+        cure = getattr(record, "cure", "")
+        return f"{super().formatMessage(record)}{f'; cure: {cure}' if cure else ''}".translate(_CONTROLS)
+
+
+class _Json(logging.Formatter):
+    """One object a line; a traceback is a text in it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = {
+            "ts": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        fields |= {name: value for name in _FIELDS if (value := getattr(record, name, ""))}
+        if record.exc_info:
+            fields["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(fields)

@@ -5,18 +5,21 @@ import logging
 import random
 import secrets
 import time
-from collections.abc import Coroutine, Iterable
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import msgspec
 
 from plait import checkup, holdings, sdnotify
-from plait.api import model, trace_model
+from plait.api import model
+from plait.api.health import EventPage, Health
 from plait.api.server import serve
+from plait.api.trace_model import Trace
 from plait.asking import Asking
 from plait.attach.interface import Bridge
 from plait.attach.service import Attacher
 from plait.checkup import Checkup
+from plait.chronicle import Chronicle
 from plait.config import Config
 from plait.dns.codec import CHANNEL as NAMES_CHANNEL
 from plait.dns.containers import ContainerNames
@@ -24,43 +27,34 @@ from plait.dns.resolver import Resolver
 from plait.docker.client import DockerClient
 from plait.docker.events import EngineWatch
 from plait.errors import NotFound, StateError
+from plait.health_report import events_model, health_model
+from plait.history import Kind
 from plait.host import udp, underlay
 from plait.ipam.attaching import Attaching
 from plait.ipam.check import check
-from plait.ipam.mesh_view import MeshView
-from plait.ipam.paxos import Voter
-from plait.ipam.service import CHANNEL as ADDRESSES_CHANNEL
-from plait.ipam.service import AddressService
-from plait.ipam.settings import Settings
-from plait.mesh import events
-from plait.mesh.addresses import join_address
-from plait.mesh.events import ConnectionId
-from plait.mesh.features import LocalFeatures
+from plait.liaison import Liaison
 from plait.mesh.gossip import GossipData
-from plait.mesh.maker import ConnectionMaker
 from plait.mesh.name import PeerName
 from plait.mesh.questions import CHANNEL as QUESTIONS_CHANNEL
-from plait.mesh.records import PeerSummary
-from plait.mesh.router import Router
-from plait.mesh.shortids import SHORT_IDS
-from plait.mesh.transport import Identity, Transport
+from plait.mesh.transport import Transport
 from plait.overlay.bridge import BridgeKeeper, BridgeSettings
 from plait.overlay.fastdp.announcements import CHANNEL as MACS_CHANNEL
 from plait.overlay.fastdp.announcements import Announcements
 from plait.overlay.fastdp.control import FastdpControl
-from plait.overlay.live import our_features
 from plait.overlay.manager import OverlayManager
-from plait.overlay.sleeve.plait1.native.build import build
-from plait.overlay.sleeve.plait1.native.engine import load_engine
 from plait.overlay.sleeve.supervisor import Pump
 from plait.overlay.switch import FASTDP
+from plait.parts import new_addresses, new_identity, new_router, prepare_loop
+from plait.pulse import Pulse
 from plait.report import Sources, build_report
 from plait.startup import Host, range_overlap
 from plait.state import Store
+from plait.supervisor import Supervisor, Task
 from plait.targets import Targets
 from plait.tracing import Tracer
 from plait.troubles import SHOWN_SECONDS, Troubles
 from plait.upkeep import Upkeep
+from plait.watching import Watching
 
 _T = TypeVar("_T")
 _log = logging.getLogger("plait")
@@ -75,7 +69,9 @@ class Node:
     def __init__(self, config: Config, store: Store, host: Host) -> None:
         self._config = config
         self._store = store
-        self._troubles = Troubles()
+        self._chronicle = Chronicle()
+        self._troubles = Troubles(self._chronicle)
+        self._supervisor = Supervisor(self._troubles, self._chronicle)
         self._stopping = asyncio.Event()
         self._is_ready = False
         self._clock_offset = time.time() - asyncio.get_running_loop().time()
@@ -84,13 +80,15 @@ class Node:
         self.is_reset = False
         self._offered = tuple(each for each in config.overlays if each != FASTDP or host.kernel is not None)
         rng = random.Random(secrets.randbits(256))
-        self._router = _new_router(config, host, self._offered, rng)
+        self._router = new_router(config, host, self._offered, rng)
+        self._liaison = Liaison(self._router, self._troubles, self._chronicle)
+        self._liaison.on_peer_gone.append(self._on_peer_gone)
         self._transport = Transport(
             self._router,
-            Identity(self._features, lambda: secrets.token_bytes(32), config.password, self._trusts),
+            new_identity(config, self._router, self._offered),
             (config.host, config.port),
-            self._on_mesh_event,
-            self._on_refusal,
+            self._liaison.on_event,
+            self._liaison.on_refusal,
         )
         self._targets = Targets(store, self._router, config.port, host.local_ips, self._troubles)
         self._pump = Pump(
@@ -109,7 +107,7 @@ class Node:
             kernel = FastdpControl(host.kernel, host.left, self._pump.send, _now())
         self._overlays = OverlayManager(
             self._pump,
-            self,
+            self._liaison,
             self._offered,
             udp.path_mtu,
             underlay.interface_mtus,
@@ -118,6 +116,7 @@ class Node:
             local_mtu=host.mtu,
             on_containers=self._announce,
         )
+        self._liaison.transport, self._liaison.overlays = self._transport, self._overlays
         bridge = BridgeSettings(config.bridge, str(self.name), self._host.mtu)
         self._bridge = BridgeKeeper(bridge)
         docker = DockerClient(config.docker_api) if config.docker_api else None
@@ -129,7 +128,14 @@ class Node:
         self._container_names: ContainerNames | None = None
         if self.names is not None and docker is not None:
             self._container_names = ContainerNames(self.names, docker, self._troubles.warn)
-        self.addresses = self._new_addresses(store)
+        self.addresses = new_addresses(
+            config,
+            self._router,
+            store,
+            self._troubles,
+            lambda: self._targets.unresolved_count,
+            self._transport.flush,
+        )
         self._attaching = Attaching(self._attacher, self.addresses)
         self._upkeep = Upkeep(
             config,
@@ -144,7 +150,19 @@ class Node:
             self._attacher,
             self.addresses,
             self._release_names,
-            lambda: self._is_ready,
+        )
+        self._pulse = Pulse(
+            self._pump, self._bridge, host.kernel, self._overlays, self._troubles, lambda: self._is_ready
+        )
+        self._watching = Watching(
+            config,
+            self._router,
+            self._overlays,
+            self._liaison,
+            self.addresses,
+            self._supervisor,
+            self._pulse,
+            self._chronicle,
         )
         self._asking = Asking(self._ask)
         self._router.register(QUESTIONS_CHANNEL, self._asking.channel)
@@ -152,32 +170,6 @@ class Node:
         self._asking.answers(checkup.TOPIC, self._checkup.answer)
         self._engine_watch = EngineWatch(docker, self._upkeep.woken.set, self._troubles) if docker else None
         self._tracer = Tracer(self._router, self._overlays, self._pump, self._attacher, config.bridge, config.port)
-
-    def _new_addresses(self, store: Store) -> AddressService | None:
-        config, ourself = self._config, self._router.peers.ourself.summary
-        if config.ipalloc_range is None:
-            return None
-        settings = Settings(
-            Voter(self.name, ourself.uid),
-            config.nickname,
-            config.ipalloc_range,
-            config.ipalloc_init.seed,
-            config.ipalloc_init.is_observer,
-        )
-        view = MeshView(
-            self._router, config.ipalloc_init, lambda: self._targets.unresolved_count, self._transport.flush
-        )
-        addresses = AddressService(
-            settings,
-            config.ipalloc_default_subnet or config.ipalloc_range,
-            view,
-            store,
-            self._troubles.warn,
-            lambda error: self._troubles.report("state", str(error)),
-        )
-        addresses.tracker = "" if config.masq_local else "no-masq-local"
-        self._router.register(ADDRESSES_CHANNEL, addresses)
-        return addresses
 
     async def run(self) -> None:
         """Serve until `stop`; raises PlaitError if the node cannot start, or a task's error if one dies."""
@@ -187,13 +179,14 @@ class Node:
             # What can be refused comes before what is left behind.
             if self.names is not None:
                 await self.names.start()
-            await asyncio.to_thread(_prepare_loop, self._config.sleeve_loop)
+            await asyncio.to_thread(prepare_loop, self._config.sleeve_loop)
             for repair in await asyncio.to_thread(self._bridge.ensure):
                 _log.info("%s", repair)
             self._pump.set_local_mtu(self._host.mtu)
             self._watch_kernel()
             async with asyncio.TaskGroup() as tasks:
-                running = [tasks.create_task(coroutine, name=name) for name, coroutine in self._tasks()]
+                running = [tasks.create_task(self._supervisor.keep(each), name=each.name) for each in self._tasks()]
+                running.append(tasks.create_task(self._supervisor.watch(), name="supervisor"))
                 await self._begin()
                 await self._stopping.wait()
                 for task in running:
@@ -205,28 +198,31 @@ class Node:
             await api.close()
             await self._pump.close()
 
-    def _tasks(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
+    def _tasks(self) -> list[Task]:
         return [
-            *([("addresses", self.addresses.run())] if self.addresses is not None else []),
-            ("mesh", self._transport.run()),
-            ("pump", self._pump.run()),
-            ("overlay timers", self._overlays.run_timers()),
-            ("interfaces", self._overlays.watch_interfaces()),
-            ("datapath", self._overlays.keep_kernel()),
-            ("reconcile", self._upkeep.keep_reconciled()),
-            ("names", self._upkeep.keep_resolved()),
-            ("watchdog", self._upkeep.feed_watchdog()),
-            *([("docker", self._engine_watch.run())] if self._engine_watch is not None else []),
-            ("checkup", self._checkup.keep_checking()),
-            ("transmission", self._checkup.watch_transmission()),
-            ("names of containers", self._name_containers()),
-            *([("old names", self.names.service.keep_expiring())] if self.names is not None else []),
-            *([("firewall for names", self.names.keep_reachable())] if self.names is not None else []),
+            *([Task("addresses", self.addresses.run)] if self.addresses is not None else []),
+            # Without it the connections of the mesh are gone, and what others know of them is wrong.
+            Task("mesh", self._transport.run, is_vital=True),
+            Task("pump", self._pump.run),
+            Task("overlay timers", self._overlays.run_timers),
+            Task("interfaces", self._overlays.watch_interfaces),
+            Task("datapath", self._overlays.keep_kernel),
+            Task("reconcile", self._upkeep.keep_reconciled),
+            Task("names", self._upkeep.keep_resolved),
+            Task("pulse", self._pulse.keep_looking),
+            Task("health", self._watching.keep_watching),
+            *([Task("docker", self._engine_watch.run)] if self._engine_watch is not None else []),
+            Task("checkup", self._checkup.keep_checking),
+            Task("transmission", self._checkup.watch_transmission),
+            Task("names of containers", self._name_containers),
+            *([Task("old names", self.names.service.keep_expiring)] if self.names is not None else []),
+            *([Task("firewall for names", self.names.keep_reachable)] if self.names is not None else []),
         ]
 
     def _watch_kernel(self) -> None:
         if self._host.kernel is not None:
-            asyncio.get_running_loop().add_reader(self._host.kernel.fileno(), self._overlays.kernel_readable)
+            reader = self._supervisor.guarded("heartbeats of the kernel", self._overlays.kernel_readable)
+            asyncio.get_running_loop().add_reader(self._host.kernel.fileno(), reader)
         elif self._host.kernel_lack is not None:
             self._troubles.report(
                 "fastdp",
@@ -252,74 +248,17 @@ class Node:
             self.addresses.open()
         self._release_names()
         self._is_ready = True
+        await self._pulse.look()
         sdnotify.notify("READY=1", f"STATUS=node {self.name} of {len(self._targets.texts)} targets")
-        _log.info("node %s(%s) is ready on port %d", self.name, self._config.nickname, self._config.port)
+        what = f"node {self.name}({self._config.nickname}) is ready on port {self._config.port}"
+        self._chronicle.note(Kind.NODE_STARTED, what)
 
-    # What the overlays tell the mesh (overlay.manager.Mesh)
-
-    def send_control(self, connection: ConnectionId, message: bytes) -> None:
-        """Send an encoded overlay control message."""
-        self._router.send_control(connection, message)
-        self._transport.flush()
-
-    def established(self, connection: ConnectionId) -> None:
-        """Frames pass on a connection."""
-        self._router.connection_established(connection, _now())
-        self._transport.flush()
-        link = self._router.links.get(connection)
-        if link is not None:
-            for trouble in ("pending", "lost"):
-                self._troubles.clear(f"{trouble} {link.peer}")
-
-    def failed(self, connection: ConnectionId, reason: str) -> None:
-        """No overlay is left on a connection."""
-        self._router.overlay_failed(connection, reason, _now())
-        self._transport.flush()
-
-    # What the mesh tells the others
-
-    def _on_mesh_event(self, event: events.Event) -> None:
-        match event:
-            case events.ConnectionConfirmed(connection, peer):
-                link = self._router.links.get(connection)
-                if link is not None:
-                    _log.info("connection to %s at %s added", self._router.peers.label(peer), link.address)
-                    self._troubles.clear(f"refused {link.address.rpartition(':')[0]}")
-                    self._overlays.confirmed(link)
-            case events.ConnectionRemoved(connection):
-                self._on_removal(event)
-                self._overlays.removed(connection)
-            case events.ControlReceived(connection, message):
-                self._overlays.control_received(connection, message)
-            case events.RoutesChanged():
-                peers = self._router.peers
-                self._overlays.routes_changed(self.name, peers.owned_short_ids(), peers, self._router.routes)
-            case events.PeerForgotten(peer):
-                _log.info("peer %s(%s) left the mesh", peer.name, peer.summary.nickname)
-                self._announcements.forget(peer.name)
-                if self.names is not None:
-                    self.names.service.peer_gone(peer.name)
-                if self.addresses is not None:
-                    self.addresses.peer_gone(peer.name)
-            case events.Notice(text, is_warning):
-                if is_warning:
-                    self._troubles.warn(text)
-                else:
-                    _log.info("%s", text)
-
-    def _on_removal(self, removed: events.ConnectionRemoved) -> None:
-        peer = removed.peer
-        sentence = f"the connection with {removed.label} at {removed.address} ended: {removed.reason}"
-        self._troubles.clear(f"pending {peer}")
-        if removed.is_fault:
-            self._troubles.report(f"lost {peer}", sentence, "", SHOWN_SECONDS, varies=True)
-        else:
-            _log.info("%s", sentence)
-
-    def _on_refusal(self, remote_ip: str, sentence: str) -> None:
-        what = f"no connection with {remote_ip}: {sentence}"
-        cure = "put that right on one of the two; the connection is tried again by itself"
-        self._troubles.report(f"refused {remote_ip}", what, cure, SHOWN_SECONDS, varies=True)
+    def _on_peer_gone(self, peer: PeerName) -> None:
+        self._announcements.forget(peer)
+        if self.names is not None:
+            self.names.service.peer_gone(peer)
+        if self.addresses is not None:
+            self.addresses.peer_gone(peer)
 
     def _announce(self, macs: Iterable[bytes]) -> None:
         """Tell the other peers which containers are here."""
@@ -359,7 +298,8 @@ class Node:
 
     def _on_pump_death(self, sentence: str) -> None:
         """A new pump has no replay windows: connections with keys must get new keys, with Weave by a reconnect."""
-        self._troubles.report("pump", sentence, "it starts again by itself; report it if it dies again", SHOWN_SECONDS)
+        cure = "it starts again by itself; report it if it dies again"
+        self._troubles.report("pump", sentence, cure, SHOWN_SECONDS, kind=Kind.PUMP_RESTARTED)
         for connection in self._overlays.pump_died():
             self._router.overlay_failed(connection, "the pump was restarted: keys are renewed", _now())
         self._transport.flush()
@@ -368,7 +308,7 @@ class Node:
 
     async def report(self) -> model.Report:
         """Give everything."""
-        stats = await self._pump.stats() if self._is_ready else None
+        await self._pulse.look()
         kernel = await self._overlays.describe_kernel()
         return build_report(
             Sources(
@@ -376,7 +316,8 @@ class Node:
                 router=self._router,
                 overlays=self._overlays,
                 pump=self._pump.state,
-                stats=stats,
+                stats=self._pulse.stats,
+                health=self._watching.health(),
                 targets=self._targets.texts,
                 problems=self._troubles.current(),
                 attached=self._attacher.count,
@@ -388,6 +329,19 @@ class Node:
                 mtu=self._host.mtu,
                 kernel=kernel,
                 kernel_lack=self._host.kernel_lack,
+            )
+        )
+
+    async def health(self) -> Health:
+        """See NodeService."""
+        await self._pulse.look()
+        return health_model(self._watching.health(), self._clock_offset)
+
+    async def events(self, after: int, wait: float, since: float, peer: str) -> EventPage:
+        """See NodeService."""
+        return events_model(
+            await self._chronicle.after(
+                after, wait, lambda event: event.at >= since and peer in ("", event.peer, event.nickname)
             )
         )
 
@@ -449,7 +403,7 @@ class Node:
         """See NodeService."""
         return await self._attacher.interfaces(idents)
 
-    async def trace(self, source: str, destination: str) -> trace_model.Trace:
+    async def trace(self, source: str, destination: str) -> Trace:
         """See NodeService."""
         return await self._tracer.trace(source, destination)
 
@@ -474,47 +428,6 @@ class Node:
     def request_stop(self) -> None:
         """End the node soon."""
         self._stopping.set()
-
-    # Helpers
-
-    def _features(self, remote_ip: str) -> LocalFeatures:
-        own = self._router.peers.ourself.summary
-        return LocalFeatures(
-            name=own.name,
-            nickname=own.nickname,
-            uid=own.uid,
-            conn_id=secrets.randbits(64),
-            short_id=own.short_id,
-            trusted=self._trusts(remote_ip),
-            overlays=self._offered,
-            extra=our_features(),
-        )
-
-    def _trusts(self, remote_ip: str) -> bool:
-        return self._config.trusts(remote_ip)
-
-
-def _new_router(config: Config, host: Host, overlays: tuple[str, ...], rng: random.Random) -> Router:
-    # Frames that are on their way carry the short id that an earlier node had here.
-    short_id = host.left.our_id if host.left.our_id < SHORT_IDS else rng.randrange(SHORT_IDS)
-    ourself = PeerSummary(host.name, config.nickname, rng.randrange(1, 1 << 64), 0, short_id)
-    maker = ConnectionMaker(
-        rng=rng,
-        port=config.port,
-        our_name=host.name,
-        our_addresses=frozenset(join_address(ip, config.port) for ip in host.local_ips),
-        discovery=config.discovery,
-        connection_limit=config.conn_limit,
-    )
-    return Router(ourself, maker, config.conn_limit, overlays, rng, _now())
-
-
-def _prepare_loop(wanted: str) -> None:
-    """Compile what moves frames, if that is wanted, possible and not done yet. Raises PlaitError if it must be."""
-    if wanted != "python":
-        _log.debug("%s", build())
-    if wanted == "compiled":
-        load_engine("compiled")
 
 
 def _now() -> float:

@@ -13,7 +13,7 @@ VARIATION_INTERVAL = 60.0
 
 PROBLEM_KINDS = (
     *("pending", "lost", "refused", "target", "fastdp", "frozen", "pump", "bridge"),
-    *("addresses", "range", "state", "store", "doctor"),
+    *("addresses", "range", "state", "store", "doctor", "task"),
 )
 """What a problem touches: the first word of its key."""
 
@@ -62,14 +62,18 @@ class Problems:
         self._by_key[key] = Problem(what, cure, now, now, ends_at, _kind(key))
         return True
 
-    def clear(self, key: str) -> bool:
-        """Note that it is over; True if it was there."""
-        return self._by_key.pop(key, None) is not None
+    def clear(self, key: str) -> Problem | None:
+        """Note that it is over; gives it if it was there."""
+        return self._by_key.pop(key, None)
+
+    def expire(self, now: float) -> list[Problem]:
+        """Forget what is taken to be over, and give it."""
+        over = [key for key, problem in self._by_key.items() if self._is_over(problem, now)]
+        return [self._by_key.pop(key) for key in over]
 
     def current(self, now: float) -> list[Problem]:
         """Give what is wrong now, oldest first."""
-        for key in [key for key, problem in self._by_key.items() if self._is_over(problem, now)]:
-            del self._by_key[key]
+        self.expire(now)
         return sorted(self._by_key.values(), key=lambda problem: problem.since)
 
     @staticmethod

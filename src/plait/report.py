@@ -12,6 +12,8 @@ from plait.api.model import Names
 from plait.config import Config
 from plait.datapath_report import build_datapath, diagnostics, learned_macs, nickname
 from plait.figures_report import build_figures
+from plait.health import Health
+from plait.health_report import health_model
 from plait.ipam.service import AddressService
 from plait.ipam_report import build_ipam
 from plait.mesh.links import Link
@@ -52,6 +54,7 @@ class Sources:
     exposed: list[str]
     is_ready: bool
     clock_offset: float
+    health: Health | None = None
     mtu: int = 0
     """Of the bridge."""
     addresses: AddressService | None = None
@@ -100,6 +103,7 @@ def _plait(sources: Sources) -> model.PlaitReport:
         bridge=sources.config.bridge,
         mtu=sources.mtu,
         overlays=list(sources.config.overlays),
+        health=None if sources.health is None else health_model(sources.health, sources.clock_offset),
         figures=build_figures(
             sources.problems,
             sources.router,

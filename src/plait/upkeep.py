@@ -1,12 +1,11 @@
-"""What a running node looks after now and then: links and interfaces, names of targets, pending peers, the pump."""
+"""What a running node looks after now and then: links and interfaces, names of targets, pending peers."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 
-from plait import sdnotify
 from plait.attach.runtime import RuntimeUnavailable
 from plait.attach.service import Attacher
 from plait.config import Config
@@ -17,9 +16,7 @@ from plait.ipam_report import waiting
 from plait.mesh.router import Router
 from plait.mesh.transport import Transport
 from plait.overlay.bridge import TAP, BridgeKeeper
-from plait.overlay.fastdp.session import FastdpSession
-from plait.overlay.fastdp.wire import PORT_OFFSET
-from plait.overlay.live import Session
+from plait.overlay.live import ports_in_words
 from plait.overlay.manager import OverlayManager
 from plait.overlay.sleeve.supervisor import Pump
 from plait.startup import Host
@@ -32,9 +29,6 @@ RECONCILE_INTERVAL = 5.0
 GATHERING = 0.05
 # A connection on which no frames pass after so long, seconds, is a problem: heartbeats go out every half second.
 PENDING_PATIENCE = 5.0
-
-# A pump that leaves so many questions in a row unanswered, each for 2 s, moves no frames.
-PUMP_CHANCES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +47,6 @@ class Upkeep:
     attacher: Attacher
     addresses: AddressService | None
     release_names: Callable[[], None]
-    is_ready: Callable[[], bool]
     woken: asyncio.Event = field(default_factory=asyncio.Event)
     """Set to have everything looked at now: a container ended."""
 
@@ -125,32 +118,9 @@ class Upkeep:
                     f"pending {link.peer}",
                     f"no frames pass between this host and {self.router.peers.label(link.peer)} at {link.address}: "
                     f"{'; '.join(session.state for session in live.sessions)}",
-                    f"let UDP {_ports(self.config.port, live.sessions)} through between the two hosts, both ways",
+                    f"let UDP {ports_in_words(self.config.port, live.sessions)} through, both ways",
+                    peer=link.peer,
                 )
-
-    async def feed_watchdog(self) -> None:
-        """Tell systemd that frames can move: this loop runs, and the pump answers. One that does not is replaced."""
-        interval = sdnotify.watchdog_interval() or RECONCILE_INTERVAL
-        unanswered = 0
-        while True:
-            await asyncio.sleep(interval)
-            if not self.is_ready():
-                continue  # a pump that starts is waited for elsewhere
-            if await self.pump.stats() is not None:
-                unanswered = 0
-                sdnotify.notify("WATCHDOG=1")
-                continue
-            unanswered += 1
-            if unanswered == PUMP_CHANCES:
-                unanswered = 0
-                self.pump.kill()
-
-
-def _ports(port: int, sessions: Sequence[Session]) -> str:
-    """The UDP ports of these sessions, in words."""
-    if any(isinstance(session, FastdpSession) for session in sessions):
-        return f"ports {port} and {port + PORT_OFFSET}"
-    return f"port {port}"
 
 
 def _now() -> float:

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from plait.chronicle import Chronicle
 from plait.docker.client import DockerClient
 from plait.docker.events import EngineWatch
 from plait.testing.docker import DockerEngine, docker_engine, why_not
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.skipif(_MISSING is not None, reason=_MISSING or "")
 async def watched(address: str) -> AsyncIterator[tuple[asyncio.Queue[None], Troubles]]:
     """What an engine's watch tells: an item for each time that containers are to be looked at."""
     told: asyncio.Queue[None] = asyncio.Queue()
-    troubles = Troubles()
+    troubles = Troubles(Chronicle())
     task = asyncio.create_task(EngineWatch(DockerClient(address), lambda: told.put_nowait(None), troubles).run())
     try:
         yield told, troubles

@@ -11,6 +11,7 @@ import pytest
 
 from plait import targets as targets_module
 from plait.api import remarks
+from plait.chronicle import Chronicle
 from plait.errors import StateError
 from plait.mesh import events
 from plait.state import Store
@@ -27,7 +28,7 @@ class Node:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.member = Member(1)
-        self.troubles = Troubles()
+        self.troubles = Troubles(Chronicle())
         self.targets = Targets(store, self.member.router, 6783, frozenset({OURS}), self.troubles)
 
     def dialled(self) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Protocol
 import msgspec
 
 from plait.api.figures import Figures, NameFigures
+from plait.api.health import EventPage, Health
 from plait.api.trace_model import Trace
 from plait.ipam.address import Cidr
 
@@ -284,6 +285,8 @@ class PlaitReport(_Wire, frozen=True):
     mtu: int = 0
     overlays: list[str] = []
     figures: Figures = Figures()
+    health: Health | None = None
+    """None: nobody judged it."""
 
 
 class DnsEntry(_Wire, frozen=True):
@@ -431,6 +434,15 @@ class NodeService(Protocol):
 
     async def report(self) -> Report:
         """Everything."""
+
+    async def health(self) -> Health:
+        """Look now whether frames reach each peer."""
+
+    async def events(self, after: int, wait: float, since: float, peer: str) -> EventPage:
+        """Give the events after a number, from a Unix time on, of a peer (name or nickname; "" for all).
+
+        Waits for one, at most so many seconds.
+        """
 
     async def connect(self, peers: list[str], replace: bool) -> list[str]:
         """Add (or replace all) targets; the answer is one line per target that was refused, the others are taken."""

@@ -15,6 +15,7 @@ from plait.api import metrics, remarks, status
 from plait.api.addresses import AddressRoutes
 from plait.api.client import DETAIL_HEADER, EXIT_CODE_HEADER
 from plait.api.form import form_of, json_answer, json_body, text_error
+from plait.api.health_routes import HealthRoutes
 from plait.api.model import NodeService, Report
 from plait.api.names import NameRoutes
 from plait.api.requests import RequestCounter
@@ -105,6 +106,7 @@ class Routes:
             web.get("/status", self._status),
             web.get("/status/{sub}", self._status_sub),
             web.get("/report", self._report),
+            *HealthRoutes(self._service).routes(),
             *self.metrics(),
         ]
 

@@ -5,8 +5,10 @@ Blocks of services that are off are left out. What peers say of themselves canno
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
 from itertools import zip_longest
 
+from plait.api.health import Health, PeerHealth
 from plait.api.model import (
     Connection,
     ConnectionDetail,
@@ -33,13 +35,14 @@ _STATE_ORDER = ("established", "pending", "retrying", "failed", "connecting")
 
 
 def summary(report: Report) -> str:
-    """Give the body of `GET /status`: the services, then what is wrong and how to cure it."""
+    """Give the body of `GET /status`: the services, health, then what is wrong and how to cure it."""
     blocks = [
         [("Version", f"{report.version} (version check update disabled)")],
         _router(report),
     ]
     blocks += [_ipam(report.ipam)] if report.ipam else []
     blocks += [_dns(report.dns)] if report.dns else []
+    blocks += [_health(report.plait.health)] if report.plait.health is not None else []
     blocks += [block] if (block := _problems(report)) else []
     return "\n".join(_lines(f"{label:>{_LABEL_WIDTH}}: {value}" for label, value in block) for block in blocks)
 
@@ -230,6 +233,33 @@ def _peer_counts(peers: list[Peer]) -> str:
     parts = [f"{established} established"] if established else []
     parts += [f"{pending} pending"] if pending else []
     return f"{len(peers)} (with {', '.join(parts)} connections)" if parts else str(len(peers))
+
+
+def _health(health: Health) -> list[tuple[str, str]]:
+    """The state, then what is not well: of this node, of the way to each peer."""
+    lines = [("Service", "health"), ("Health", health.state if health.state == "ok" else _since(health))]
+    for fault in health.faults:
+        lines += [("Fault", _one_line(fault.what)), ("Cure", _one_line(fault.cure))]
+    for peer in health.peers:
+        if peer.state != "ok":
+            lines.append(("Peer", f"{peer.label} {_reached(peer)} since {_utc(peer.since)}: {_one_line(peer.why)}"))
+            lines += [("Cure", _one_line(peer.cure))] if peer.cure else []
+    return lines
+
+
+def _since(health: Health) -> str:
+    return f"{health.state} since {_utc(health.since)}{'' if health.ready else ', not ready'}"
+
+
+def _reached(peer: PeerHealth) -> str:
+    if peer.state == "unreachable":
+        return "is not reached"
+    way = f"relayed through {peer.hop}" if peer.way == "relayed" else "direct"
+    return f"is degraded ({way} by {peer.overlay})"
+
+
+def _utc(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def _problems(report: Report) -> list[tuple[str, str]]:

@@ -50,7 +50,7 @@ def launch(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
     if _is_running(client):
         raise AlreadyRunning("plait is already running; you can stop it with 'plait stop'.")
     log = config.state_dir / LOG_NAME
-    began_at, process = _start(log, list(_daemon_words(ctx)), config.password)
+    began_at, process = _start(log, list(_daemon_words(ctx)), config.password, config.log_format)
     try:
         _wait_until_ready(client, process, log, began_at)
     except KeyboardInterrupt:
@@ -167,7 +167,7 @@ def _daemon_words(ctx: click.Context) -> Iterator[str]:
     yield from ("--", *ctx.params["peers"])
 
 
-def _start(log: Path, words: list[str], password: bytes | None) -> tuple[int, "subprocess.Popen[bytes]"]:
+def _start(log: Path, words: list[str], password: bytes | None, form: str) -> tuple[int, "subprocess.Popen[bytes]"]:
     """Start the daemon on its own; gives where its part of the log begins. The password goes by the environment."""
     environment = dict(os.environb)
     environment.pop(b"WEAVE_PASSWORD", None)
@@ -178,7 +178,7 @@ def _start(log: Path, words: list[str], password: bytes | None) -> tuple[int, "s
         if _size(log) > MAX_LOG_BYTES:
             log.replace(f"{log}.1")
         with log.open("ab", buffering=0) as output:
-            _write_first_line(output, words)
+            _write_first_line(output, words, is_json=form == "json")
             began_at = output.tell()
             process = subprocess.Popen(
                 # -P: a root's program takes no modules from the directory it happens to be in.
@@ -204,10 +204,14 @@ def _size(log: Path) -> int:
         return 0  # it is not there, or not for this user
 
 
-def _write_first_line(log: FileIO, words: list[str]) -> None:
+def _write_first_line(log: FileIO, words: list[str], *, is_json: bool) -> None:
     """Begin a node's part of the log; also shows, before the node needs it, whether the disk takes another line."""
-    stamp = time.strftime("%Y-%m-%d %H:%M:%S,000")
-    line = f"{stamp} INFO plait: launching: plait daemon {shlex.join(words)}\n".encode(errors="surrogateescape")
+    text = f"launching: plait daemon {shlex.join(words)}"
+    if is_json:
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime())
+        line = f"{json.dumps({'ts': stamp, 'level': 'INFO', 'logger': 'plait', 'message': text})}\n".encode()
+    else:
+        line = f"{time.strftime('%Y-%m-%d %H:%M:%S,000')} INFO plait: {text}\n".encode(errors="surrogateescape")
     if log.write(line) < len(line):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -250,7 +254,18 @@ def _said(log: Path, began_at: int) -> Iterator[tuple[str, str]]:
         return
     for line in filter(None, text.splitlines()):
         match = _BAD_NEWS.match(line)
-        yield (match["level"], match["sentence"]) if match else ("", line)
+        yield (match["level"], match["sentence"]) if match else _said_in_json(line)
+
+
+def _said_in_json(line: str) -> tuple[str, str]:
+    """The same of a line of --log-format json; what is none is given as it is."""
+    try:
+        fields = json.loads(line)
+        level, message = str(fields["level"]), str(fields["message"])
+    except (ValueError, TypeError, KeyError):
+        return "", line
+    cure = f"; cure: {fields['cure']}" if "cure" in fields else ""
+    return (level, f"{message}{cure}") if level in ("WARNING", "ERROR", "CRITICAL") else ("", line)
 
 
 def _pid(run_dir: Path) -> int | None:

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import click
 
 from plait.api.client import NotRunning
-from plait.cli import addresses, doctor, lifecycle, names, peering, plumbing, show, trace
+from plait.cli import addresses, doctor, events, lifecycle, names, peering, plumbing, show, trace
 from plait.errors import PlaitError
 
 # What a shell says of a program that ended by Ctrl-C: 128 + SIGINT.
@@ -83,6 +83,7 @@ for _verb in (
     *show.VERBS,
     *trace.VERBS,
     *doctor.VERBS,
+    *events.VERBS,
 ):
     cli.add_command(_verb)
 

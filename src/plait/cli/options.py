@@ -90,9 +90,10 @@ _NODE_OPTIONS = (
     click.option("--resolv-conf", help="File with the servers for other names (/etc/resolv.conf); empty: none."),
     click.option("--resume", is_flag=True, help="Use the kept peers; no peers may be given."),
     click.option("--log-level", help="debug, info, warning or error (info)."),
+    click.option("--log-format", help="text, or json: an object a line (text)."),
 )
 _NAMED_ALIKE = (
-    *("nickname", "host", "port", "conn_limit", "mtu", "docker_api", "resume", "log_level"),
+    *("nickname", "host", "port", "conn_limit", "mtu", "docker_api", "resume", "log_level", "log_format"),
     *("http_addr", "status_addr", "metrics_addr", "sleeve_loop"),
     "fastdp_encapsulation",
 )

@@ -149,6 +149,10 @@ class ConnectionMaker:
         """Give the texts of the direct targets: what to keep over a restart."""
         return list(self._direct)
 
+    def direct_addresses(self) -> set[str]:
+        """Give the addresses (`ip:port`) of the direct targets."""
+        return {self._address(target) for target in self._direct.values()}
+
     def voters(self) -> int:
         """Count the direct targets that can be other peers: not those that turned out to be us or a namesake."""
         addresses = [self._address(target) for target in self._direct.values()]

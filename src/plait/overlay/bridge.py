@@ -41,6 +41,19 @@ class BridgeKeeper:
         with Netlink() as netlink:
             return [*self._ensure_bridge(netlink), *self._ensure_tap(netlink), *self._ensure_mtu(netlink)]
 
+    def lacks(self) -> list[str]:
+        """Say what of bridge and tap is not there or cannot carry frames. Blocking: call in a thread."""
+        with Netlink() as netlink:
+            bridge, tap = netlink.link(self.settings.name), netlink.link(TAP)
+        if bridge is None:
+            return [f"bridge {self.settings.name} is gone: no container of this host reaches another"]
+        found = [] if bridge.is_up else [f"bridge {self.settings.name} is down"]
+        if tap is None:
+            found.append(f"tap {TAP} is gone: no frame goes through user space")
+        elif tap.master_index != bridge.index or not tap.is_up:
+            found.append(f"tap {TAP} is down or not in bridge {self.settings.name}")
+        return found
+
     def has_tap(self) -> bool:
         """Whether the tap is there: without it `ensure` can do nothing for it. Blocking: call in a thread."""
         with Netlink() as netlink:

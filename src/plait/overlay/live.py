@@ -1,5 +1,6 @@
 """The overlays of one live connection: which run, with what they were told in the handshake."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from plait.mesh.links import Link
@@ -68,6 +69,20 @@ def begin(link: Link, switch: OverlaySwitch, local_mtu: int) -> LiveConnection:
     """Make the sessions of a connection. `local_mtu`: the largest IP packet of a container of this host."""
     user = _user_session(link, switch) if {PLAIT1, SLEEVE} & {*switch.common} else None
     return LiveConnection(link, switch, user, _fastdp_session(link, local_mtu) if FASTDP in switch.common else None)
+
+
+def remote_ip(session: Session) -> str | None:
+    """Give where a session's packets go, None while that is not known."""
+    if isinstance(session, FastdpSession):
+        return session.remote_ip
+    return None if session.remote is None else session.remote[0]
+
+
+def ports_in_words(port: int, sessions: Iterable[Session]) -> str:
+    """Name the UDP ports of these sessions of a node with this port."""
+    if any(isinstance(session, FastdpSession) for session in sessions):
+        return f"ports {port} and {port + wire.PORT_OFFSET}"
+    return f"port {port}"
 
 
 def vxlan_lack(link: Link, port: int | None) -> str | None:

@@ -20,7 +20,7 @@ from plait.overlay.fastdp.description import KernelView
 from plait.overlay.fastdp.plan import Topology, carrier_of
 from plait.overlay.fastdp.session import FastdpSession
 from plait.overlay.fastdp.wire import parse_heartbeat
-from plait.overlay.live import Action, LiveConnection, Session, begin, vxlan_lack
+from plait.overlay.live import Action, LiveConnection, Session, begin, remote_ip, vxlan_lack
 from plait.overlay.sleeve import actions as sleeve
 from plait.overlay.sleeve import ipc
 from plait.overlay.sleeve.datagram import FRAGMENTATION_TEST_LENGTH, HEARTBEAT_LENGTH
@@ -58,6 +58,9 @@ class Mesh(Protocol):
 
     def failed(self, connection: ConnectionId, reason: str) -> None:
         """No overlay is left on the connection."""
+
+    def overlay_changed(self, link: Link, change: BestChanged) -> None:
+        """Frames go by another overlay."""
 
 
 class OverlayManager:
@@ -109,6 +112,11 @@ class OverlayManager:
         """What fills the kernel's tables; None if the kernel carries no frames."""
         return self._kernel
 
+    @property
+    def needs_user_space(self) -> bool:
+        """Frames for at least one neighbour go by the pump."""
+        return any(live.switch.best != FASTDP for live in self._live.values())
+
     async def describe_kernel(self) -> KernelView | None:
         """Give what the kernel's datapath is now, and the short ids that go with it. Raises PlaitError."""
         kernel = self._kernel
@@ -121,7 +129,7 @@ class OverlayManager:
         """Give how many packets were handed to the underlay, by remote address: by this node, and by the kernel."""
         counts: Counter[str] = Counter()
         for live in self._live.values():
-            remote = next(filter(None, map(_remote_ip, live.sessions)), None)
+            remote = next(filter(None, map(remote_ip, live.sessions)), None)
             if remote is not None:
                 counts[remote] += live.handed
                 short_id = None if self._kernel is None else self._kernel.topology.ids.get(live.link.peer)
@@ -333,7 +341,7 @@ class OverlayManager:
                 (live, session, remote)
                 for live in self._live.values()
                 for session in live.sessions
-                if not isinstance(session, SleeveSession) and (remote := _remote_ip(session)) is not None
+                if not isinstance(session, SleeveSession) and (remote := remote_ip(session)) is not None
             ]
             if not asking:
                 continue
@@ -343,7 +351,7 @@ class OverlayManager:
                 self._warn(f"the interfaces towards the peers cannot be looked at ({error}): asked again in a moment")
                 continue
             for (live, session, remote), mtu in zip(asking, mtus, strict=True):
-                if _remote_ip(session) == remote and self._live.get(live.link.id) is live:
+                if remote_ip(session) == remote and self._live.get(live.link.id) is live:
                     self._perform(live, session, session.interface_mtu_known(mtu, _now()))
 
     # Acting
@@ -396,11 +404,9 @@ class OverlayManager:
         """Act on what the switch decided."""
         for event in events:
             match event:
-                case BestChanged(overlay, reason, is_fall):
-                    # In the log a fall must be seen: Weave fell to the slow path without a word.
-                    self.falls += is_fall
-                    level = logging.WARNING if is_fall else logging.INFO
-                    _log.log(level, "frames for %s go by %s: %s", live.link.peer, overlay, reason)
+                case BestChanged():
+                    self.falls += event.is_fall
+                    self._mesh.overlay_changed(live.link, event)
                 case ConnectionEstablished():
                     self._mesh.established(live.link.id)
                 case ConnectionFailed(reason):
@@ -483,12 +489,6 @@ class OverlayManager:
             self._warn(f"the kernel knows no path MTU to {remote[0]} ({error.strerror}): is there a route to it?")
             mtu = None
         self._perform(live, session, session.path_mtu_known(mtu, _now()))
-
-
-def _remote_ip(session: Session) -> str | None:
-    if isinstance(session, FastdpSession):
-        return session.remote_ip
-    return None if session.remote is None else session.remote[0]
 
 
 def _now() -> float:

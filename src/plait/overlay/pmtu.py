@@ -6,6 +6,7 @@ proposes a size. No probe is ever larger than the MTU of the interface. Sizes ar
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from enum import Enum
 
 BASE = 1200
@@ -61,6 +62,14 @@ _State = Enum("_State", ["DISABLED", "SEARCHING", "VERIFYING", "COMPLETE"])
 """SEARCHING and VERIFYING wait for acknowledgements, COMPLETE for the next verification or raise."""
 
 
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """A size that had passed and then vanished, and when that was found."""
+
+    size: int
+    at: float
+
+
 class PathMtu:
     """The MTU of one path. Methods return the sizes to probe now, each in a datagram of its own with DF set.
 
@@ -73,6 +82,8 @@ class PathMtu:
         self.source = ASSUMED
         """Why `mtu` has its value, for people."""
         self.black_holes = self.ignored_hints = 0
+        self.hole: Hole | None = None
+        """The last black hole, until packets of its size pass again."""
         self._base = self._ceiling = base
         self._state = _State.DISABLED
         self._best = 0  # largest acknowledged size, 0 if there is none
@@ -235,13 +246,14 @@ class PathMtu:
         return self._ask(sizes)
 
     def _give_up(self, now: float) -> list[int]:
-        self._best = self._alive
+        vanished, self._best = self.mtu, self._alive
         self._verify_at, self._raise_after = now + VERIFY_INTERVAL, RAISE_FIRST
         if self._alive == self._hint:
             self.source = HINTED
         else:
             self.source = BLACK_HOLE
             self.black_holes += 1
+            self.hole = Hole(vanished, now)
         return self._search(now)
 
     def _path_is_down(self, now: float) -> list[int]:
@@ -278,6 +290,8 @@ class PathMtu:
         elif self.source == KEPT:
             self.source = ACKNOWLEDGED
         self._best = size
+        if self.hole is not None and size >= self.hole.size:
+            self.hole = None
         self._verify_at = now + VERIFY_INTERVAL
         if self._state is _State.VERIFYING:
             self._complete()

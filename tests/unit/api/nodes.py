@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from golden import document
 from plait.api import model, trace_model
+from plait.api.health import EventPage, EventTold, Health
 from plait.api.server import serve
 from plait.config import Config
 from plait.errors import AddressConflict, NotFound, PlaitError
@@ -48,6 +49,8 @@ class MemoryNode:
         self.multicast_route: bool | None = None
         self.named: list[str] = []
         self.stopped: list[bool] = []
+        self.happened: list[EventTold] = []
+        self.missed = 0
         self.defect: Exception | None = None
         self.names: model.Names | None = None
         self.addresses: model.Addresses | None = None
@@ -63,6 +66,13 @@ class MemoryNode:
         if self.defect is not None:
             raise self.defect
         return self.now
+
+    async def health(self) -> Health:
+        return self.now.plait.health or Health()
+
+    async def events(self, after: int, wait: float, since: float, peer: str) -> EventPage:
+        found = [each for each in self.happened if each.number > after and each.at >= since and peer in ("", each.peer)]
+        return EventPage(missed=self.missed, events=found, last=len(self.happened))
 
     async def connect(self, peers: list[str], replace: bool) -> list[str]:
         refused = [peer for peer in peers if peer.startswith("bad")]

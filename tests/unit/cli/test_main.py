@@ -19,7 +19,19 @@ from unit.api.nodes import MemoryNode, directory, serving
 PLAIT = (sys.executable, "-m", "plait")
 VERBS = [
     *("launch", "daemon", "stop", "reset", "connect", "forget", "attach", "detach", "expose", "hide"),
-    *("status", "ps", "report", "trace", "doctor", "version", "dns-add", "dns-remove", "dns-lookup", "dns-args"),
+    *(
+        "status",
+        "ps",
+        "report",
+        "trace",
+        "doctor",
+        "events",
+        "version",
+        "dns-add",
+        "dns-remove",
+        "dns-lookup",
+        "dns-args",
+    ),
     *("prime", "rmpeer", "ipam"),
 ]
 

@@ -22,7 +22,7 @@ from plait.overlay.sleeve.plait1.keys import CIPHER_FEATURE, Cipher, agreed_ciph
 from plait.overlay.sleeve.plait1.session import CONTROL_GENERATION, Plait1Session
 from plait.overlay.sleeve.session import SleeveSession
 from plait.overlay.sleeve.supervisor import Pump
-from plait.overlay.switch import PLAIT1, SLEEVE
+from plait.overlay.switch import PLAIT1, SLEEVE, BestChanged
 from unit.mesh.routers import features, opened
 
 UID = 0x1122
@@ -76,6 +76,7 @@ class Side:
         self.wire = Wire(self)
         self.warnings: list[str] = []
         self.controls: list[bytes] = []
+        self.changes: list[BestChanged] = []
         self.works: list[ConnectionId] = []
         self.failures: list[tuple[ConnectionId, str]] = []
         self.interface_mtu: int | None = PATH_MTU
@@ -106,6 +107,9 @@ class Side:
         return [message for message in self.wire.sent if isinstance(message, kind)]
 
     # The mesh
+
+    def overlay_changed(self, link: Link, change: BestChanged) -> None:
+        self.changes.append(change)
 
     def send_control(self, connection: ConnectionId, message: bytes) -> None:
         self.controls.append(message)

@@ -77,6 +77,11 @@ class RingBuffer:
         self._consumer_words[0] = position
         return records
 
+    def waiting_at(self) -> int | None:
+        """Give the position of the oldest record that was not read; None if there is none."""
+        position = self._consumer_words[0]
+        return position if position < self._producer_words[0] else None
+
     def close(self) -> None:
         """Give the memory back; twice is fine."""
         for view in (self._consumer_words, self._producer_words, self._lengths):

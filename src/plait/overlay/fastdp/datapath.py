@@ -15,7 +15,7 @@ from importlib import resources
 from itertools import islice, product
 from pathlib import Path
 
-from plait.errors import KernelLacks
+from plait.errors import KernelLacks, PlaitError
 from plait.host import udp
 from plait.host.bpf.attachment import Direction, Way, attach, attached, detach
 from plait.host.bpf.bpffs import ensure_bpffs
@@ -165,6 +165,21 @@ class KernelDatapath:
         for mac, value in learned.items():
             if tables.unpack_learned(value)[0] < oldest:
                 learned.delete(mac)
+
+    def lacks(self) -> list[str]:
+        """Say which programs are gone from where `ensure` attached them. Blocking: call in a thread."""
+        assert self.way is not None
+        found = []
+        for (index, direction), name in list(self._attached.items()):
+            with suppress(OSError, PlaitError):  # an interface that is gone takes its program along, rightly
+                where = socket.if_indextoname(index)
+                if attached(index, direction, self.way, self._pin(index, direction)) != self._loaded.programs[name].id:
+                    found.append(f"eBPF program {name} is gone from the {direction.value} of {where}")
+        return found
+
+    def ring_waiting_at(self) -> int | None:
+        """Give the place in the ring of the oldest heartbeat that nobody took yet; None if none waits."""
+        return self._ring.waiting_at()
 
     # Heartbeats
 

@@ -241,6 +241,8 @@ class FastdpSession(SessionLife):
             return []
         self.last_acknowledged = now
         self.last_send_error = None
+        if self.established_since is None:  # what went before the peer was there is no loss
+            self.quality = PathQuality()
         self.quality.acknowledged(answer, now)
         self._echo_health.heard(now)
         is_heartbeat = answer.length == wire.EXTENDED_HEARTBEAT_BYTES

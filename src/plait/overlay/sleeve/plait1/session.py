@@ -109,6 +109,8 @@ class Plait1Session(SessionLife):
         self.last_acknowledged = now
         self.last_send_error = None
         self._timeout_at = now + max(MISSED_HEARTBEATS * self._heartbeat_interval, FAST_HEARTBEAT)
+        if self.established_since is None:  # what went before the peer was there is no loss
+            self.quality = PathQuality()
         self.quality.acknowledged(acked, now)
         actions: list[Action] = []
         if self.established_since is None:
