@@ -17,6 +17,10 @@ _NEEDED = {
     "nf_tables": ("expose and the guard of the HTTP port are made with it", Severity.RISK),
     "vxlan": ("frames in the kernel travel by it; without it they go by user space", Severity.NOTE),
 }
+_MORE_MODULES = (
+    "install the distribution's package of further modules (Ubuntu: linux-modules-extra-$(uname -r); "
+    "RHEL: kernel-modules-extra), or boot another kernel"
+)
 _GRO_LIST = "rx-gro-list"
 _LOCKED = re.compile(r"\[(\w+)\]")
 _CIPHER = "gcm(aes)"
@@ -90,8 +94,7 @@ CHECKS = (
         condition="the kernel was built without a part that plait needs",
         symptom="plait launch, attach or expose ends with 'the kernel lacks ...'",
         consequence="what needs it does not work",
-        cure="install the distribution's package of further modules (Ubuntu: linux-modules-extra-$(uname -r); "
-        "RHEL: kernel-modules-extra), or boot another kernel",
+        cure=_MORE_MODULES,
         reference="/lib/modules/$(uname -r)/modules.builtin and modules.dep",
         severity=Severity.BREAKS,
         examine=_parts,
@@ -102,7 +105,7 @@ CHECKS = (
         condition="the kernel lacks ESP with AES-GCM",
         symptom="with a password, Weave's connections stay on sleeve",
         consequence="Weave cannot encrypt in the kernel here. plait does not need it: it encrypts in user space",
-        cure="modprobe esp4; modprobe gcm; and let IP protocol 50 pass between the hosts",
+        cure=f"{_MORE_MODULES}; let IP protocol 50 pass between the hosts",
         reference="RFC 4106; /proc/crypto",
         severity=Severity.NOTE,
         examine=_esp,
@@ -113,7 +116,7 @@ CHECKS = (
         condition="the kernel has no dummy interfaces",
         symptom="weave launch fails when it makes its bridge",
         consequence="Weave's router cannot start here, should you go back to it. plait does not need it",
-        cure="modprobe dummy, where the kernel's package has it",
+        cure=_MORE_MODULES,
         reference="/lib/modules/$(uname -r)/modules.dep",
         severity=Severity.NOTE,
         examine=_dummy,
