@@ -191,7 +191,7 @@ def _left(left: Any) -> _Left | None:
             return _Left("", (Match("family", ("ipv6",)),))
         case {"payload": {"protocol": ("tcp" | "udp" | "icmp") as protocol}}:
             return _Left("", (Match("protocol", (protocol,)),))
-        case {"meta": {"key": key}} if key in _META:
+        case {"meta": {"key": str(key)}} if key in _META:
             return _Left(_META[key])
         case {"ct": {"key": "state"}}:
             return _Left("state")
