@@ -78,6 +78,12 @@ def test_who_keeps_the_firewall(program: str, firewall: str) -> None:
     (result,) = found("firewall-reload", host(firewall))
     assert (result.finding.subject, result.severity) == (program, Severity.NOTE)
     assert found("firewall-reload", host(MASQUERADES_DOCKER)) == []
+    before_nftables = (
+        "*filter\n:INPUT ACCEPT [0:0]\n:INPUT_ZONES - [0:0]\n-A INPUT -j INPUT_ZONES\nCOMMIT\n"  # CentOS 7
+    )
+    assert [each.finding.subject for each in found("firewall-reload", host(iptables_legacy=before_nftables))] == [
+        "firewalld"
+    ]
 
 
 def test_two_backends() -> None:

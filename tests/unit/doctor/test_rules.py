@@ -113,6 +113,12 @@ COMMIT
     assert judge(no_jump, "input", arriving("tcp", 6783)).passes is None
 
 
+def test_the_first_packet_of_a_connection_has_syn() -> None:
+    text = "*filter\n:INPUT DROP [0:0]\n-A INPUT -p tcp -m tcp --dport 6783 --tcp-flags {} -j ACCEPT\nCOMMIT\n"
+    for flags, passes in (("FIN,SYN,RST,ACK SYN", True), ("ALL ACK", None)):
+        assert judge(Ruleset(save_text.parse(text.format(flags))), "input", arriving("tcp", 6783)).passes is passes
+
+
 def test_a_drop_in_any_base_chain_is_final() -> None:
     accept = Rule((Match("protocol", ("udp",)),), Verdict.ACCEPT)
     open_one = Chain("nft", "inet", "a", "input", (accept,), "input")

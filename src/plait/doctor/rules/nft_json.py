@@ -24,7 +24,7 @@ _VERDICTS = {
 _NAT = {"masquerade": "MASQUERADE", "snat": "SNAT", "dnat": "DNAT", "redirect": "REDIRECT"}
 _XT_VERDICTS = {"REJECT": Verdict.DROP, "NFQUEUE": Verdict.UNSURE}
 # Statements that neither ask for anything nor end the way of a packet.
-_HARMLESS = frozenset(("counter", "log", "mangle", "notrack", "ct helper", "ct timeout", "meter", "flow", "tproxy"))
+_HARMLESS = frozenset(("counter", "log", "mangle", "notrack", "ct helper", "ct timeout", "flow"))
 _META: dict[str, Key] = {
     "iifname": "iif",
     "iif": "iif",

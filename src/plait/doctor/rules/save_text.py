@@ -37,6 +37,7 @@ _KEYS: dict[str, Key] = {
 }
 # iptables-save quotes what has spaces in it. shlex reads the same, and takes a second for 20,000 rules.
 _WORDS = re.compile(r'"((?:[^"\\]|\\.)*)"|(\S+)')
+_SYN = ("FIN,SYN,RST,ACK", "SYN")  # what iptables-save makes of --syn
 # Modules whose options are conditions of their own; any other is one that is not understood.
 _MODULES = frozenset(("tcp", "udp", "multiport", "conntrack", "state", "comment", "addrtype"))
 
@@ -166,6 +167,8 @@ def _matches(words: list[str]) -> tuple[list[Match], str]:
             comment = next(rest, "")
         elif word == "-f":
             found.append(Match("fragment", is_negated=is_negated))
+        elif word == "--tcp-flags" and (next(rest, ""), next(rest, "")) == _SYN and not is_negated:
+            pass  # as the first packet of a connection has them
         elif word in _KEYS:
             found.append(_match(_KEYS[word], next(rest, ""), is_negated))
         elif word.startswith("-"):
