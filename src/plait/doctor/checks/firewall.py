@@ -1,6 +1,7 @@
 """Rules of this host that drop what the overlay needs: judged by following a packet through all of them."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import IPv4Network, ip_interface, ip_network
 
 from plait.doctor import rights
@@ -23,48 +24,52 @@ _BRIDGE_CALLS = "net/bridge/bridge-nf-call-iptables"
 def _ports(machine: Machine) -> Iterator[Finding]:
     """What peers send first: to TCP and UDP 6783, and VXLAN to UDP 6784."""
     for protocol, port in (("tcp", machine.port), ("udp", machine.port), ("udp", machine.port + 1)):
-        found = _worst(
-            machine, [packet for link in _ways(machine) for packet in _arriving(machine, link, protocol, port)]
+        found = _worst(machine, Packet(protocol, port, is_local=True))
+        if found is not None:
+            yield _about_port(machine, port, *found)
+
+
+def _about_port(machine: Machine, port: int, packet: Packet, judgement: Judgement) -> Finding:
+    subject = f"{packet.protocol.upper()} {port}"
+    opened = _opened(machine, packet.protocol, port, judgement)
+    if judgement.passes is None:
+        what = f"whether {subject} gets in by {packet.iif} cannot be told: it may end in {judgement.by}"
+        return replace(
+            opened, subject=subject, what=what, fix=None, severity=Severity.NOTE, certainty=Certainty.POSSIBLE
         )
-        if found is None:
-            continue
-        packet, judgement = found
-        subject = f"{protocol.upper()} {port}"
-        if judgement.passes is None:
-            what = f"whether {subject} gets in by {packet.iif} cannot be told: it may end in {judgement.by}"
-            yield Finding(
-                subject,
-                what,
-                _opened(machine, protocol, port, judgement).cure,
-                _LASTS,
-                None,
-                Severity.NOTE,
-                Certainty.POSSIBLE,
-            )
-            continue
-        what = f"{subject} is dropped when it comes by {packet.iif}: {judgement.by}"
-        severity = None
-        if judge(machine.rules, "input", _answering(packet)).passes and port == machine.port:
-            what += (
-                "; answers to what this host sends first get in, so it works only with peers that are called from here"
-            )
-            severity = Severity.RISK
-        opened = _opened(machine, protocol, port, judgement)
-        yield Finding(subject, what, opened.cure, opened.lasting, opened.fix, severity)
+    sender = f" from {packet.source.network_address}" if packet.source else ""
+    what = f"{subject}{sender} is dropped when it comes by {packet.iif}: {judgement.by}"
+    answer = replace(packet, state="established")
+    if port != machine.port or not judge(machine.rules, "input", answer).passes:
+        return replace(opened, subject=subject, what=what)
+    what += "; answers to what this host sends first get in, so it works only with peers that are called from here"
+    return replace(opened, subject=subject, what=what, severity=Severity.RISK)
 
 
-_LASTS = "as long as what loads the rules is told so"
+def _worst(machine: Machine, packet: Packet) -> tuple[Packet, Judgement] | None:
+    """Give a packet that is dropped, else one that may be; None if all get in. The peers that are known are senders."""
+    doubtful = None
+    for link in machine.underlays:
+        anyone = replace(packet, iif=link.name)
+        by_source = [anyone]
+        if judge(machine.rules, "input", anyone).passes is None and (senders := _senders(machine, link.name)):
+            by_source = [replace(anyone, source=sender) for sender in senders]
+        for each in by_source:
+            judgement = judge(machine.rules, "input", each)
+            if judgement.passes is False:
+                return each, judgement
+            if judgement.passes is None:
+                doubtful = doubtful or (each, judgement)
+    return doubtful
 
 
-def _ways(machine: Machine) -> list[str]:
-    return [link.name for link in machine.underlays]
-
-
-def _arriving(machine: Machine, device: str, protocol: str, port: int) -> list[Packet]:
-    """From each peer that is known, or from anywhere."""
-    peers = [network for peer in machine.node.peers if (network := _address(peer.remote))] if machine.node else []
-    sources: list[IPv4Network | None] = [*peers] or [None]
-    return [Packet(protocol, port, iif=device, source=source, is_local=True) for source in sources]
+def _senders(machine: Machine, device: str) -> list[IPv4Network]:
+    remotes = [peer.remote for peer in machine.node.peers] if machine.node else []
+    return [
+        network
+        for each in remotes
+        if machine.device_towards(each) == device and (network := _address(each)) is not None
+    ]
 
 
 def _address(remote: str) -> IPv4Network | None:
@@ -73,18 +78,6 @@ def _address(remote: str) -> IPv4Network | None:
     except ValueError:
         return None
     return network if isinstance(network, IPv4Network) else None
-
-
-def _answering(packet: Packet) -> Packet:
-    return Packet(packet.protocol, packet.dport, packet.iif, source=packet.source, state="established", is_local=True)
-
-
-def _worst(machine: Machine, packets: list[Packet]) -> tuple[Packet, Judgement] | None:
-    """Give a packet that is dropped, else one that may be; None if all get in."""
-    judged = [(packet, judge(machine.rules, "input", packet)) for packet in packets]
-    dropped = [each for each in judged if each[1].passes is False]
-    doubtful = [each for each in judged if each[1].passes is None]
-    return next(iter(dropped or doubtful), None)
 
 
 def _opened(machine: Machine, protocol: str, port: int, judgement: Judgement, device: str = "") -> Finding:
