@@ -4,7 +4,7 @@ import os
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 
 from plait.dns.settings import Settings as DnsSettings
@@ -129,7 +129,7 @@ class Config:
         )
         yield self.log_level in LOG_LEVELS, f"--log-level {self.log_level!r} is none of {', '.join(LOG_LEVELS)}"
         yield self.log_format in LOG_FORMATS, f"--log-format {self.log_format!r} is neither text nor json"
-        yield not self.host or _is_ipv4(self.host), f"--host {self.host!r} is no IPv4 address of this machine"
+        yield not self.host or _is_ip(self.host), f"--host {self.host!r} is no IP address of this machine"
         yield self.password != b"", "the password is empty: give one, or none at all"
         yield not (self.resume and self.peers), "--resume uses the kept peers, so no peers can be given beside it"
         yield from self._allocation_checks()
@@ -235,14 +235,6 @@ def _check_peer(text: str) -> None:
 def _is_ip(text: str) -> bool:
     try:
         ip_address(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_ipv4(text: str) -> bool:
-    try:
-        IPv4Address(text)
     except ValueError:
         return False
     return True

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from plait.chronicle import Chronicle
 from plait.history import Kind
 from plait.mesh import events
+from plait.mesh.addresses import ip_of
 from plait.mesh.events import ConnectionId
 from plait.mesh.links import Link
 from plait.mesh.name import PeerName
@@ -76,7 +77,7 @@ class Liaison:
                 if link is not None:
                     self.has_met = True
                     _log.info("connection to %s at %s added", self._router.peers.label(peer), link.address)
-                    self._troubles.clear(f"refused {link.address.rpartition(':')[0]}")
+                    self._troubles.clear(f"refused {ip_of(link.address)}")
                     self.overlays.confirmed(link)
             case events.ConnectionRemoved(connection):
                 self._on_removal(event)

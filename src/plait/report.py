@@ -16,6 +16,7 @@ from plait.health import Health
 from plait.health_report import health_model
 from plait.ipam.service import AddressService
 from plait.ipam_report import build_ipam
+from plait.mesh.addresses import join_address
 from plait.mesh.links import Link
 from plait.mesh.maker import TargetStatus
 from plait.mesh.name import PeerName
@@ -128,7 +129,7 @@ def _detail(sources: Sources, link: Link) -> model.ConnectionDetail:
         mtu=session.mtu if session else 0,
         path_mtu=session.path_mtu if session else 0,
         mtu_source=session.mtu_source if session else "not started",
-        remote=":".join(map(str, session.remote)) if session and session.remote else None,
+        remote=join_address(*session.remote) if session and session.remote else None,
         encrypted=link.session_key is not None,
         cipher=_cipher(link, live.overlay) if live else None,
         established_since=None if established is None else established + sources.clock_offset,

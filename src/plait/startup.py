@@ -5,7 +5,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from ipaddress import ip_interface
+from ipaddress import ip_address, ip_interface
 from pathlib import Path
 
 from plait.attach.container import Container
@@ -13,13 +13,15 @@ from plait.attach.reset import LINK_PREFIX, reset
 from plait.config import DEFAULT_RANGE, Config
 from plait.errors import AddressConflict, PermissionNeeded, PlaitError, StateError
 from plait.host import tap, udp, underlay
-from plait.host.netlink import Netlink
+from plait.host.netlink import Link, Netlink
+from plait.mesh.addresses import parse_target
 from plait.mesh.name import PeerName
 from plait.overlay.bridge import TAP
 from plait.overlay.fastdp.datapath import KernelDatapath, pins_of
 from plait.overlay.fastdp.datapath import remove as remove_datapath
 from plait.overlay.fastdp.plan import Tables
-from plait.overlay.fastdp.wire import IPV4_OVERHEAD_BYTES, PORT_OFFSET
+from plait.overlay.fastdp.wire import IPV4_OVERHEAD_BYTES, IPV6_OVERHEAD_BYTES, PORT_OFFSET
+from plait.overlay.outer import is_ipv6
 from plait.overlay.sleeve.plait1.wire import mtu_overhead
 from plait.overlay.switch import FASTDP
 from plait.state import FILE_NAME, Store
@@ -41,7 +43,8 @@ class Host:
     mtu: int
     local_ips: frozenset[str]
     tap_fd: int
-    sockets: udp.SleeveSockets
+    sockets: list[udp.SleeveSockets]
+    """In user space, of IPv4 and, where there is such, of IPv6."""
     kernel: KernelDatapath | None = None
     """What carries frames in the kernel; None if that is not wanted or not possible."""
     left: Tables = field(default_factory=Tables)
@@ -68,8 +71,7 @@ def open_host(config: Config, store: Store) -> Iterator[Host]:
         raise AddressConflict(f"{overlap}: choose another range with --ipalloc-range, on all peers")
     name = _choose_name(config, store)
     with contextlib.ExitStack() as stack:
-        sockets = udp.open_sleeve_sockets(config.host, config.port)
-        stack.callback(sockets.close)
+        sockets = [stack.enter_context(each) for each in udp.open_all_sleeve_sockets(config.host, config.port)]
         local_ips = frozenset(map(str, underlay.local_addresses()))
         host = Host(name, 0, local_ips, tap.open_tap(TAP), sockets, overlap=overlap)
         stack.callback(lambda: os.close(host.tap_fd))
@@ -136,8 +138,29 @@ def _choose_mtu(config: Config, *, is_kernel: bool) -> int:
     if config.mtu:
         return min(config.mtu, tap.MAX_MTU)
     is_encrypted = config.password is not None
-    overhead = IPV4_OVERHEAD_BYTES if is_kernel and not is_encrypted else mtu_overhead(is_encrypted)
+    by_ipv6 = _is_ipv6_underlay(config)
+    overhead = mtu_overhead(is_encrypted, is_ipv6=by_ipv6)
+    if is_kernel and not is_encrypted:
+        overhead = IPV6_OVERHEAD_BYTES if by_ipv6 else IPV4_OVERHEAD_BYTES
     return max(_MIN_MTU, min(tap.MAX_MTU, _underlay_mtu(config) - overhead))
+
+
+def _is_ipv6_underlay(config: Config) -> bool:
+    """Whether other hosts are met by IPv6: the operator named such addresses, or this host has no others."""
+    named = [config.host] if config.host else [parse_target(peer)[0] for peer in config.peers]
+    if any(is_ipv6(host) for host in named):
+        return True
+    uplink = underlay.default_uplink()
+    if uplink is not None:
+        return uplink.is_ipv6
+    with Netlink() as netlink:
+        outside = {link.index for link in netlink.links() if link.kind != "bridge" and not _is_no_underlay(link)}
+        ips = [address.cidr.ip for address in netlink.addresses() if address.link_index in outside]
+    return bool(ips) and all(ip.version == 6 for ip in ips) and not all(ip.is_link_local for ip in ips)
+
+
+def _is_no_underlay(link: Link) -> bool:
+    return link.name.startswith(_NO_UNDERLAY)
 
 
 def _underlay_mtu(config: Config) -> int:
@@ -145,12 +168,12 @@ def _underlay_mtu(config: Config) -> int:
     with Netlink() as netlink:
         links = {link.index: link for link in netlink.links() if link.is_up}
         for address in netlink.addresses():
-            if str(address.cidr.ip) == config.host and address.link_index in links:
+            if config.host and address.cidr.ip == ip_address(config.host) and address.link_index in links:
                 return links[address.link_index].mtu
     uplink = underlay.default_uplink()
     if uplink is not None:
         return uplink.mtu
-    others = [link for link in links.values() if link.kind != "bridge" and not link.name.startswith(_NO_UNDERLAY)]
+    others = [link for link in links.values() if link.kind != "bridge" and not _is_no_underlay(link)]
     return min((link.mtu for link in others), default=DEFAULT_UNDERLAY_MTU)
 
 

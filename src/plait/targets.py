@@ -7,11 +7,12 @@ import asyncio
 import logging
 import socket
 import threading
-from collections.abc import Iterable
-from ipaddress import ip_address
+from collections.abc import Callable, Iterable, Sequence
+from ipaddress import IPv6Address, ip_address
 
 from plait.api import remarks
 from plait.errors import PlaitError, StateError
+from plait.host.udp import has_route
 from plait.mesh.addresses import parse_target
 from plait.mesh.maker import Target
 from plait.mesh.router import Router
@@ -24,7 +25,6 @@ START_PATIENCE = 5.0
 # Between attempts at names that could not be resolved at start, seconds.
 RETRY_INTERVAL = 10.0
 _log = logging.getLogger("plait")
-_IPV4 = 4
 
 
 class Targets:
@@ -171,9 +171,14 @@ async def _resolve(text: str) -> Target:
         literal = ip_address(host)
     except ValueError:
         return Target(text, await _look_up(text, host), port)
-    if literal.version != _IPV4:
-        raise PlaitError(f"lookup {text}: peers are called at IPv4 addresses only; give one, or a name that has one")
-    return Target(text, host, port)
+    if isinstance(literal, IPv6Address):
+        if literal.is_link_local:
+            raise PlaitError(
+                f"lookup {text}: a link-local address means another host on each link, so peers cannot tell each other "
+                "of it; give a unique local or a global address"
+            )
+        literal = literal.ipv4_mapped or literal
+    return Target(text, str(literal), port)
 
 
 async def _look_up(text: str, host: str) -> str:
@@ -201,12 +206,20 @@ async def _look_up(text: str, host: str) -> str:
 
 def _ask_resolver(text: str, host: str) -> str | PlaitError:
     try:
-        found = socket.getaddrinfo(host, None, family=socket.AF_INET, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except UnicodeError:
         return PlaitError(f"lookup {text}: {host!r} cannot be the name of a host")
     except OSError as error:
         return PlaitError(f"lookup {text}: {error.strerror or error}")
-    return str(found[0][4][0])
+    return choose([str(address[0]) for *_, address in found])
+
+
+def choose(addresses: Sequence[str], is_reachable: Callable[[str], bool] = has_route) -> str:
+    """Give the address at which a host of several is called: one that there is a route to; of those one of IPv4.
+
+    IPv4 is preferred because Weave peers carry frames by it alone.
+    """
+    return min(addresses, key=lambda ip: (not is_reachable(ip), ":" in ip))
 
 
 def _now() -> float:

@@ -14,6 +14,7 @@ from plait.attach.service import Attacher
 from plait.errors import NotFound, UsageError
 from plait.host import asking, netns
 from plait.host.asking import Answers
+from plait.mesh.addresses import join_address
 from plait.mesh.name import PeerName
 from plait.mesh.router import Router
 from plait.overlay.bridge import TAP
@@ -172,8 +173,8 @@ class Tracer:
                     f"{why}; {live.user.state}",
                     live.user.is_established,
                     device=TAP,
-                    source=f"{link.local_ip}:{self._port}",
-                    destination="an address not known yet" if remote is None else f"{remote[0]}:{remote[1]}",
+                    source=join_address(link.local_ip, self._port),
+                    destination="an address not known yet" if remote is None else join_address(*remote),
                     mtu=live.user.mtu,
                 )
         return Scene(

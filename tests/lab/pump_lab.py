@@ -79,7 +79,7 @@ class Site:
             self.name,
             PORT,
             self.tap_fd,
-            self.sockets,
+            [self.sockets],
             self._on_message,
             self._on_death,
             wrapper=("ip", "netns", "exec", self.host.netns, *wrapper),

@@ -4,7 +4,9 @@ import errno
 import fcntl
 import os
 import socket
+import struct
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 
 import pytest
 
@@ -18,7 +20,7 @@ from plait.errors import (
 )
 from plait.host import tap, udp
 from plait.host.netlink import Netlink
-from plait.testing.lab import Host, Lab
+from plait.testing.lab import Host, Lab, wait_until
 from plait.testing.lab.fixtures import lab
 
 __all__ = ["lab"]
@@ -108,6 +110,66 @@ def test_sockets_have_what_sleeve_needs(host: Host) -> None:
             assert not sock.getblocking()
             assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) >= udp.RECEIVE_BUFFER_BYTES
             assert udp.receive_drops(sock) == 0
+
+
+def test_both_versions_of_ip_have_sockets_of_their_own(host: Host) -> None:
+    with ExitStack() as stack:
+        four, six = [stack.enter_context(each) for each in udp.open_all_sleeve_sockets("", PORT)]
+        assert (four.is_ipv6, six.is_ipv6) == (False, True)
+        assert six.df.getsockopt(socket.IPPROTO_IPV6, udp.IPV6_MTU_DISCOVER) == udp.IP_PMTUDISC_DO
+        assert six.plain.getsockname()[:2] == ("::", PORT)
+        assert udp.of_version([four, six], "fd00::1") is six
+        assert udp.of_version([four, six], "192.0.2.1") is four
+        with pytest.raises(OSError, match="family"):
+            udp.of_version([four], "fd00::1")
+        with pytest.raises(AddressInUse):
+            udp.open_all_sleeve_sockets("::1", PORT)
+
+
+def test_a_neighbour_on_ipv6_has_a_socket_of_its_own(lab: Lab) -> None:
+    wire = lab.switch(ipv6=True)
+    one, other = lab.host("h1", on=[wire]), lab.host("h2", on=[wire])
+    with ExitStack() as stack:
+        found = []
+        for here, there in ((one, other), (other, one)):
+            with here.entered():
+                (sockets,) = [stack.enter_context(each) for each in udp.open_all_sleeve_sockets(here.ip, PORT)]
+                found.append(stack.enter_context(udp.open_peer_socket(sockets, here.ip, PORT, (there.ip, PORT))))
+        near, far = found
+        segments = (udp.SOL_UDP, udp.UDP_SEGMENT, struct.pack("=H", 1452))
+        near.sendmsg([bytes(1452 * 20 + 7)], [segments])
+        far.setblocking(True)
+        far.settimeout(10)
+        sizes = 0
+        while sizes < 1452 * 20 + 7:
+            data, _, _, source = far.recvmsg(1 << 16, 64)
+            sizes += len(data)
+            assert source[:2] == (one.ip, PORT)
+        with pytest.raises(OSError, match="too long"):
+            near.send(bytes(1453))
+        with one.entered():
+            assert udp.path_mtu(one.ip, other.ip) == lab.mtu
+
+
+def test_what_a_router_says_of_an_ipv6_path_is_read(lab: Lab) -> None:
+    left, middle, right = lab.switch(ipv6=True), lab.switch(ipv6=True, mtu=1400), lab.switch(ipv6=True)
+    lab.router("r1", left, middle)
+    lab.router("r2", middle, right)
+    one, other = lab.host("h1", on=[left]), lab.host("h2", on=[right])
+    heard: list[int | None] = []
+    with (
+        one.entered(),
+        udp.open_sleeve_sockets(one.ip, PORT) as sockets,
+        udp.open_peer_socket(sockets, one.ip, PORT, (other.ip, PORT)) as sock,
+    ):
+
+        def told() -> bool:
+            with suppress(OSError):  # what the router said is told with the next datagram
+                sock.send(bytes(1452))
+            heard.extend(error.mtu for error in udp.icmp_errors(sock))
+            return 1400 in heard
+
+        wait_until(told, "the router's answer comes")
 
 
 @pytest.mark.parametrize("address", ["", "127.0.0.1"])

@@ -75,7 +75,7 @@ def test_addresses_and_names_are_called_and_kept(tmp_path: Path, names: dict[str
     play(tmp_path, scene)
 
 
-@pytest.mark.parametrize("bad", ["nobody", "x" * 80 + ".example", "[fd00::1]:6783", "a:b:c"])
+@pytest.mark.parametrize("bad", ["nobody", "x" * 80 + ".example", "fe80::1", "a:b:c"])
 def test_what_cannot_be_called_is_refused_and_the_others_are_taken(
     tmp_path: Path, names: dict[str, str], bad: str
 ) -> None:
@@ -86,6 +86,32 @@ def test_what_cannot_be_called_is_refused_and_the_others_are_taken(
         assert node.problems() == []  # who asked was told
 
     play(tmp_path, scene)
+
+
+def test_ipv6_addresses_are_called(tmp_path: Path, names: dict[str, str]) -> None:
+    names["six"] = "2001:db8::7"
+
+    async def scene(node: Node) -> None:
+        texts = ["FD00:0::1", "[fd00::2]:7000", "six", "::ffff:192.0.2.9"]
+        assert await node.targets.connect(texts, replace=False) == []
+        assert {*node.dialled()} == {"[fd00::1]:6783", "[fd00::2]:7000", "[2001:db8::7]:6783", "192.0.2.9:6783"}
+        assert node.store.targets == texts
+
+    play(tmp_path, scene)
+
+
+@pytest.mark.parametrize(
+    ("reachable", "chosen"),
+    [
+        ({"2001:db8::1", "192.0.2.1"}, "192.0.2.1"),
+        ({"2001:db8::1"}, "2001:db8::1"),
+        ({"192.0.2.2"}, "192.0.2.2"),
+        (set(), "192.0.2.1"),
+    ],
+)
+def test_of_several_addresses_one_with_a_route_is_called_rather_of_ipv4(reachable: set[str], chosen: str) -> None:
+    addresses = ["2001:db8::1", "192.0.2.1", "192.0.2.2"]
+    assert targets_module.choose(addresses, lambda ip: ip in reachable) == chosen
 
 
 def test_a_name_that_is_unknown_at_start_is_kept_and_looked_up_again(tmp_path: Path, names: dict[str, str]) -> None:

@@ -19,6 +19,8 @@ class Uplink:
 
     device: str
     mtu: int
+    is_ipv6: bool = False
+    """The route is one of IPv6."""
 
 
 def mtu_of_route(address: str | IPv4Address | IPv6Address) -> int | None:
@@ -67,12 +69,13 @@ def sent_packets(device: str) -> int | None:
 
 
 def default_uplink() -> Uplink | None:
-    """The device by which packets to everywhere leave; None without an IPv4 default route."""
+    """The device by which packets to everywhere leave, rather by IPv4 than by IPv6; None without a default route."""
     with Netlink() as netlink:
-        for route in netlink.routes():
+        found = [route for route in netlink.routes() if route.destination.prefixlen == 0]
+        for route in sorted(found, key=lambda route: route.destination.version):
             link = netlink.link(route.device)
-            if route.destination == IPv4Network("0.0.0.0/0") and link is not None:
-                return Uplink(link.name, link.mtu)
+            if link is not None:
+                return Uplink(link.name, link.mtu, route.destination.version == 6)
     return None
 
 

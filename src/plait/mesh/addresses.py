@@ -40,24 +40,30 @@ def parse_target(text: str) -> tuple[str, int | None]:
     return host, None if port is None else _parse_port(text, port)
 
 
-def join_address(ip: str, port: int) -> str:
-    """Write `ip:port`, an IPv6 address in brackets."""
+def join_address(ip: str, port: int | str) -> str:
+    """Write `ip:port`, an IPv6 address in brackets; the port may be `*`."""
     return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
+
+
+def ip_of(address: str) -> str:
+    """Give the IP address of a connection's `ip:port`, without brackets."""
+    return address.rpartition(":")[0].removeprefix("[").removesuffix("]")
 
 
 @lru_cache(maxsize=16384)  # the same addresses come with every record that names them
 def split_address(address: str) -> tuple[str, int] | None:
-    """Read `ip:port`; None if it is not that, as the text may come from any peer."""
+    """Read `ip:port`, an IPv6 address in brackets; None if it is not that, as the text may come from any peer."""
     host, colon, port = address.rpartition(":")
     if not colon or not (port.isascii() and port.isdigit() and len(port) <= 5 and 1 <= int(port) <= _MAX_PORT):
         return None
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
+    elif ":" in host:
+        return None
     try:
-        ip_address(host)
+        return str(ip_address(host)), int(port)
     except ValueError:
         return None
-    return host, int(port)
 
 
 class KnownAddresses:

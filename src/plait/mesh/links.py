@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from plait.errors import PlaitError
+from plait.mesh.addresses import ip_of
 from plait.mesh.events import ConnectionId
 from plait.mesh.features import RemoteFeatures
 from plait.mesh.gossip import Outbox
@@ -170,5 +171,5 @@ class Links:
 
 def _who(opened: OpenedConnection) -> str:
     """The peer, without the passing port of one that dialled us: its next attempt gives the same sentence."""
-    address = opened.address if opened.outbound else opened.address.rpartition(":")[0]
+    address = opened.address if opened.outbound else ip_of(opened.address)
     return f"{opened.features.nickname} at {address}"

@@ -16,6 +16,7 @@ from typing import Any
 
 from plait.errors import AddressInUse, PlaitError
 from plait.mesh import events
+from plait.mesh.addresses import ip_of, join_address
 from plait.mesh.connection import Connection
 from plait.mesh.events import ConnectionId
 from plait.mesh.features import LocalFeatures
@@ -86,37 +87,34 @@ class Transport:
         self._unproven: dict[_Wire, None] = {}
         self._timer_moved = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
-        self._listener: socket.socket | None = None
+        self._listeners: list[socket.socket] = []
 
     def listen(self) -> None:
-        """Bind the control port; raises AddressInUse."""
-        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.setblocking(False)
+        """Bind the control port, without a host at all addresses of IPv4 and of IPv6; raises AddressInUse."""
         host, port = self._bind
-        try:
-            listener.bind((host, port))
-            listener.listen(128)
-        except OSError as error:
-            listener.close()
-            raise AddressInUse(
-                f"cannot listen on TCP {host or '0.0.0.0'}:{port} ({error.strerror}): another Weave or plait node may "
-                f"run here (see 'ss -ltnp sport = :{port}'); stop it, or choose another port with --port on all nodes"
-            ) from error
-        self._listener = listener
+        self._listeners = [_listener(host or "0.0.0.0", port)]
+        if not host:
+            try:
+                self._listeners.append(_listener("::", port))
+            except _NoIPv6:
+                _log.info("this kernel has no IPv6: peers are met by IPv4 alone")
+            except AddressInUse:
+                self._close_listeners()
+                raise
 
     async def run(self) -> None:
         """Serve until cancelled; call `listen` first."""
-        if self._listener is None:
+        if not self._listeners:
             raise PlaitError("the transport was started before its port was bound")
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
-                tasks.create_task(self._accept(self._listener), name="mesh accept")
+                for listener in self._listeners:
+                    tasks.create_task(self._accept(listener), name="mesh accept")
                 tasks.create_task(self._run_timers(), name="mesh timers")
         finally:
             self._tasks = None
-            self._listener.close()
+            self._close_listeners()
 
     def flush(self) -> None:
         """Act on what the router has to say; call it after every call of a router's method."""
@@ -164,7 +162,13 @@ class Transport:
             filled_at = loop.time()
             if tokens < 0:
                 await asyncio.sleep(-tokens * ACCEPT_INTERVAL)
-            self._spawn(self._serve_inbound(wire_socket, f"{address[0]}:{address[1]}"), f"mesh from {address[0]}")
+            text = join_address(address[0], address[1])
+            self._spawn(self._serve_inbound(wire_socket, text), f"mesh from {address[0]}")
+
+    def _close_listeners(self) -> None:
+        for listener in self._listeners:
+            listener.close()
+        self._listeners = []
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
         if self._tasks is None:
@@ -190,15 +194,17 @@ class Transport:
         except _NothingSaid:
             return  # somebody looked whether the port is open
         except (PlaitError, OSError) as error:
-            self._on_refusal(address.rpartition(":")[0], _sentence(error))
+            self._on_refusal(ip_of(address), _sentence(error))
         finally:
             writer.transport.abort()
 
     async def _dial(self, dial: events.DialPeer) -> None:
-        host, _, port = dial.address.rpartition(":")
+        host, port = ip_of(dial.address), dial.address.rpartition(":")[2]
         loop = asyncio.get_running_loop()
         try:
             local = (self._bind[0], 0) if self._bind[0] else None
+            if local is not None and (":" in local[0]) is not (":" in host):
+                raise OSError(f"--host binds this node to {local[0]}, and from there no address like {host} is reached")
             async with asyncio.timeout(DIAL_TIMEOUT):
                 reader, writer = await asyncio.open_connection(host, int(port), local_addr=local)
         except (OSError, TimeoutError) as error:
@@ -229,7 +235,7 @@ class Transport:
         wire_socket = writer.get_extra_info("socket")
         wire_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
         wire_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        remote_ip, local_ip = address.rpartition(":")[0], wire_socket.getsockname()[0]
+        remote_ip, local_ip = ip_of(address), wire_socket.getsockname()[0]
         handshake = Handshake(
             features=self._identity.features(remote_ip),
             password=self._identity.password,
@@ -312,6 +318,35 @@ class Transport:
         if wire is not None:
             wire.close_reason = reason
             wire.writer.transport.abort()
+
+
+class _NoIPv6(Exception):
+    """The kernel has none."""
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    """Listen at an address, or at all of its version of IP."""
+    is_ipv6 = ":" in host
+    try:
+        listener = socket.socket(socket.AF_INET6 if is_ipv6 else socket.AF_INET, socket.SOCK_STREAM)
+    except OSError as error:
+        raise _NoIPv6 from error
+    try:
+        if is_ipv6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setblocking(False)
+        listener.bind((host, port))
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        if host == "::" and error.errno == errno.EADDRNOTAVAIL:
+            raise _NoIPv6 from error
+        raise AddressInUse(
+            f"cannot listen on TCP {join_address(host, port)} ({error.strerror}): another Weave or plait node may "
+            f"run here (see 'ss -ltnp sport = :{port}'); stop it, or choose another port with --port on all nodes"
+        ) from error
+    return listener
 
 
 async def _finish_handshake(reader: asyncio.StreamReader, wire: _Wire) -> HandshakeResult:

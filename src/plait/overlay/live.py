@@ -3,10 +3,12 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from plait.mesh.addresses import ip_of, split_address
 from plait.mesh.links import Link
 from plait.overlay.fastdp import actions as fastdp
 from plait.overlay.fastdp import wire
 from plait.overlay.fastdp.session import FastdpSession
+from plait.overlay.outer import is_ipv6
 from plait.overlay.sleeve import actions as sleeve
 from plait.overlay.sleeve.plait1.keys import CIPHER_FEATURE, CIPHER_WORDS, preferred_cipher
 from plait.overlay.sleeve.plait1.session import Plait1Session
@@ -89,6 +91,8 @@ def vxlan_lack(link: Link, port: int | None) -> str | None:
     """Say why VXLAN cannot serve a connection, None if it can. `port`: of our VXLAN device, None without one."""
     if port is None:
         return "this node's kernel does not carry frames"
+    if is_ipv6(link.local_ip):
+        return "the hosts are connected by IPv6, over which the kernel does not carry frames yet"
     theirs = int(link.address.rpartition(":")[2]) + wire.PORT_OFFSET if link.outbound else port
     if theirs == port:
         return None
@@ -100,8 +104,7 @@ def vxlan_lack(link: Link, port: int | None) -> str | None:
 
 def _user_session(link: Link, switch: OverlaySwitch) -> UserSession:
     """Begin the best of the common overlays that this node carries in user space."""
-    remote_ip, _, remote_port = link.address.rpartition(":")
-    remote = (remote_ip, int(remote_port)) if link.outbound else None
+    remote = split_address(link.address) if link.outbound else None
     theirs = link.extra.get(HEARTBEAT_FEATURE)
     is_encrypted, interval = link.session_key is not None, agreed_heartbeat(theirs)
     if PLAIT1 in switch.common:
@@ -111,6 +114,7 @@ def _user_session(link: Link, switch: OverlaySwitch) -> UserSession:
             remote=remote,
             heartbeat_interval=interval,
             first_repeat=FIRST_REPEAT,
+            is_ipv6=is_ipv6(link.local_ip),
         )
     # A weaver with fastdp has containers with its MTU; one without gives them the largest there is.
     is_limited = FASTDP in switch.common
@@ -121,16 +125,16 @@ def _user_session(link: Link, switch: OverlaySwitch) -> UserSession:
         heartbeat_interval=interval,
         first_repeat=FAST_HEARTBEAT if theirs is None else FIRST_REPEAT,
         most_mtu=WEAVE_MTU if is_limited and wire.FEATURE not in link.extra else None,
+        is_ipv6=is_ipv6(link.local_ip),
     )
 
 
 def _fastdp_session(link: Link, local_mtu: int) -> FastdpSession:
-    remote_ip, _, _ = link.address.rpartition(":")
     is_plait = wire.FEATURE in link.extra
     return FastdpSession(
         connection_uid=link.uid,
         is_encrypted=link.session_key is not None,
-        remote_ip=remote_ip,
+        remote_ip=ip_of(link.address),
         is_plait=is_plait,
         heartbeat_interval=agreed_heartbeat(link.extra.get(HEARTBEAT_FEATURE)),
         local_mtu=local_mtu if is_plait else min(local_mtu, WEAVE_MTU),

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
+from plait.mesh.addresses import ip_of, join_address
 from plait.mesh.name import UNKNOWN_PEER, PeerName
 from plait.mesh.records import PeerRecord
 from plait.mesh.routes import Routes
@@ -293,8 +294,8 @@ def _kernel_way(scene: Scene, kernel: Kernel, entry: NextHop, destination: int) 
         why if known is None else scene.fastdp.get(known, why),
         is_established=True,
         device=underlay if is_direct else f"{kernel.device} by {underlay}",
-        source=f"{entry.local}:*",
-        destination=f"{entry.remote}:{kernel.port}",
+        source=join_address(entry.local, "*"),
+        destination=join_address(entry.remote, kernel.port),
         mtu=entry.mtu,
         vni=pack_vni(kernel.ids.get(scene.us, 0), destination),
         is_direct=is_direct,
@@ -355,7 +356,7 @@ def _address(records: Mapping[PeerName, PeerRecord], reporting: PeerName, remote
     record = records.get(reporting)
     for connection in record.connections if record else ():
         if connection.remote == remote:
-            return connection.address.rpartition(":")[0]
+            return ip_of(connection.address)
     return None
 
 

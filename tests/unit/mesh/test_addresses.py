@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plait.errors import UsageError
-from plait.mesh.addresses import KnownAddresses, join_address, parse_target, split_address
+from plait.mesh.addresses import KnownAddresses, ip_of, join_address, parse_target, split_address
 from plait.mesh.name import PeerName
 from plait.mesh.records import ConnectionSummary, PeerRecord, PeerSummary
 
@@ -74,10 +74,30 @@ def test_any_text_is_parsed_or_refused(text: str) -> None:
 def test_addresses_are_split_as_they_were_joined(ip: str, port: int, text: str) -> None:
     assert join_address(ip, port) == text
     assert split_address(text) == (ip, port)
+    assert ip_of(text) == ip
+
+
+def test_ipv6_addresses_of_peers_are_written_in_one_way() -> None:
+    assert split_address("[2001:DB8:0:0::1]:6783") == ("2001:db8::1", 6783)
+    known = KnownAddresses(US, 7000)
+    known.update([_record(ONE, (TWO, "[2001:DB8::2]:6783", True), (THREE, "[2001:db8::3]:40000", False))])
+    assert set(known.excluding(set())) == {"[2001:db8::2]:6783", "[2001:db8::3]:7000"}
 
 
 @pytest.mark.parametrize(
-    "text", ["", "192.0.2.1", "192.0.2.1:", "192.0.2.1:0", "192.0.2.1:65536", "192.0.2.1:x", "host:1", ":1", "1.2.3:4"]
+    "text",
+    [
+        "",
+        "192.0.2.1",
+        "192.0.2.1:",
+        "192.0.2.1:0",
+        "192.0.2.1:65536",
+        "192.0.2.1:x",
+        "host:1",
+        ":1",
+        "1.2.3:4",
+        "::1:6783",
+    ],
 )
 def test_what_is_no_address_of_a_connection(text: str) -> None:
     assert split_address(text) is None

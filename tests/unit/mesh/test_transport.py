@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from plait.errors import AddressInUse
+from plait.host.udp import has_ipv6
 from plait.mesh import events, transport
+from plait.mesh.addresses import join_address
 from plait.mesh.features import LocalFeatures
 from plait.mesh.maker import ConnectionMaker, Target
 from plait.mesh.name import PeerName
@@ -26,7 +28,8 @@ OVERLAYS = ("sleeve",)
 class Peer:
     """A transport that runs, and what it said."""
 
-    def __init__(self, number: int, *, password: bytes | None = None, trusts: bool = False) -> None:
+    def __init__(self, number: int, *, password: bytes | None = None, trusts: bool = False, host: str = HOST) -> None:
+        """`host`: where it listens, "" for everywhere."""
         with socket.socket() as probe:
             probe.bind((HOST, 0))
             self.port = probe.getsockname()[1]
@@ -53,13 +56,13 @@ class Peer:
             lambda ip: trusts,
         )
         self.transport = Transport(
-            self.router, identity, (HOST, self.port), self.events.append, lambda *refusal: self.refusals.append(refusal)
+            self.router, identity, (host, self.port), self.events.append, lambda *refusal: self.refusals.append(refusal)
         )
         self.transport.listen()
 
-    def call(self, other: "Peer | int") -> None:
+    def call(self, other: "Peer | int", ip: str = HOST) -> None:
         port = other if isinstance(other, int) else other.port
-        target = Target(f"{HOST}:{port}", HOST, port)
+        target = Target(join_address(ip, port), ip, port)
         self.router.connect([target], False, asyncio.get_running_loop().time())
         self.transport.flush()
 
@@ -180,6 +183,33 @@ def test_a_dial_that_fails_is_told_in_the_words_of_go() -> None:
         assert not one.refusals
 
     play(scene, {})
+
+
+needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this kernel has no IPv6")
+
+
+@needs_ipv6
+@pytest.mark.parametrize("ip", [HOST, "::1"])
+def test_a_node_listens_at_both_versions_of_ip(ip: str) -> None:
+    async def scene(one: Peer, other: Peer) -> None:
+        other.call(one, ip)
+        await until(lambda: one.neighbours == {2} and other.neighbours == {1}, "they meet")
+        (theirs,), (ours,) = one.router.links, other.router.links
+        assert ours.address == join_address(ip, one.port)
+        assert (ours.local_ip, theirs.local_ip) == (ip, ip)
+        assert theirs.address.rpartition(":")[0] == ours.address.rpartition(":")[0]
+
+    play(scene, {"host": ""}, {"host": ""})
+
+
+@needs_ipv6
+def test_a_node_bound_to_an_address_says_what_it_cannot_reach() -> None:
+    async def scene(one: Peer, other: Peer) -> None:
+        other.call(one, "::1")
+        await until(other.target_error, "it fails")
+        assert f"--host binds this node to {HOST}" in other.target_error()
+
+    play(scene, {"host": "::1"}, {})
 
 
 def test_a_taken_port_is_named() -> None:

@@ -40,7 +40,7 @@ class Bench:
         self.use(ours.plain, ours.df)
 
     def use(self, plain: socket.socket, df: socket.socket) -> None:
-        self.output = UdpOutput(self.core, plain, df, lambda link: self.peer_socket)
+        self.output = UdpOutput(self.core, [udp.SleeveSockets(plain, df)], lambda link: self.peer_socket)
 
     def send(self, df: bool, payloads: list[bytes]) -> None:
         self.output.send(Payloads(self.link, Socket.DF if df else Socket.PLAIN, payloads), 0.0)

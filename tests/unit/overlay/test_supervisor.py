@@ -46,7 +46,9 @@ class Stage:
         self.messages: list[ipc.FromPump] = []
         self.deaths: list[str] = []
         self.died = asyncio.Event()
-        self.pump = Pump(NAME, 6783, tap_fd, sockets, self.messages.append, self._on_death, loop=loop, wrapper=wrapper)
+        self.pump = Pump(
+            NAME, 6783, tap_fd, [sockets], self.messages.append, self._on_death, loop=loop, wrapper=wrapper
+        )
 
     async def wait_deaths(self, number: int) -> None:
         async with asyncio.timeout(20):

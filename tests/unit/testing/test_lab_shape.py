@@ -1,6 +1,6 @@
 """The pure parts of the lab: ways between segments, rules of faults."""
 
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
 import pytest
 
@@ -67,6 +67,17 @@ def test_fault_across_switches_is_told_by_addresses() -> None:
     assert rules(fault) == [
         'iifname "p0" ip daddr 10.99.1.1 numgen random mod 10 0 drop',
         'oifname "p1" ip saddr 10.99.0.1 numgen random mod 10 0 drop',
+    ]
+
+
+def test_fault_on_ipv6_leaves_neighbours_their_discovery() -> None:
+    here, there = (Segment("s", IPv6Network(f"fd00:99:0:{number}::/64"), 1500, "sw") for number in (0, 1))
+    discovery = "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept"
+    assert rules(Fault((port(here, "p0"),), (port(here, "p1"),)))[0] == discovery
+    assert rules(Fault((port(here, "p0"),), (port(there, "p1"),))) == [
+        discovery,
+        'iifname "p0" ip6 daddr fd00:99:0:1::1 drop',
+        'oifname "p1" ip6 saddr fd00:99::3 drop',
     ]
 
 

@@ -13,6 +13,7 @@ from plait.overlay.fastdp import wire
 from plait.overlay.fastdp.actions import Action, Healthy, SendFrame, SetPath, Unhealthy
 from plait.overlay.fastdp.echoes import Echoes, Traffic
 from plait.overlay.fastdp.health import HOLD_FIRST, EchoHealth, Health, Illness, SilenceHealth
+from plait.overlay.outer import is_ipv6
 from plait.overlay.pmtu import LARGEST, PathMtu
 from plait.overlay.quality import SUSPICION_INTERVAL, PathQuality
 from plait.overlay.sleeve.actions import Established, Failed, QueryInterfaceMtu, SendControl
@@ -60,7 +61,7 @@ class FastdpSession(SessionLife):
         `is_plait`: both sides announced `wire.FEATURE`. `heartbeat_interval`: seconds, agreed with the neighbour.
         `local_mtu`: the largest IP packet of a container that the datapath may send.
         """
-        super().__init__((remote_ip, remote_port))
+        super().__init__((remote_ip, remote_port), is_ipv6=is_ipv6(remote_ip))
         self.connection_uid = connection_uid
         self.remote_ip, self.remote_port = remote_ip, remote_port
         self.is_plait = is_plait
@@ -143,7 +144,8 @@ class FastdpSession(SessionLife):
         """Take a heartbeat; one with another UID belongs to an earlier connection and is ignored."""
         if not self._is_live:
             return []
-        if heartbeat.uid != self.connection_uid or (self.is_plait and heartbeat.extension is None):
+        is_ours = heartbeat.uid == self.connection_uid and self._can_be_at(source_ip)
+        if not is_ours or (self.is_plait and heartbeat.extension is None):
             self.ignored_heartbeats += 1
             return []
         if not self.is_plait or heartbeat.extension is None:

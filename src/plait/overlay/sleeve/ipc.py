@@ -1,7 +1,7 @@
 """Messages between the node and its pump, msgpack over a SOCK_SEQPACKET pair, one message per packet.
 
 The node owns every decision that needs a timer (sessions, MTU search); the pump owns what each frame needs
-(tables, keys, learned MACs). Peers are numbers (`PeerName`), addresses are (dotted IPv4, port).
+(tables, keys, learned MACs). Peers are numbers (`PeerName`), addresses are (IPv4 or IPv6 as text, port).
 """
 
 import msgspec

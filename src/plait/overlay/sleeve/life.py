@@ -1,11 +1,16 @@
 """What the sessions of both formats have in common: when they began, whether they work, how they ended."""
 
+from plait.mesh.addresses import join_address
+from plait.overlay.outer import is_ipv6 as is_ipv6_address
 from plait.overlay.sleeve.actions import Failed
 from plait.overlay.sleeve.ipc import Endpoint
 
 
 class SessionLife:
-    """From `confirm` to `stop` or a failure. `remote` is where the neighbour is, None until that is known."""
+    """From `confirm` to `stop` or a failure. `remote` is where the neighbour is, None until that is known.
+
+    `is_ipv6` tells the version of IP of the mesh connection, which the datagrams share.
+    """
 
     SIGN = "heartbeat"
     """What a session sends until the neighbour hears it, in a word for people."""
@@ -13,8 +18,9 @@ class SessionLife:
     HEARD = "heard"
     """What the neighbour does to one."""
 
-    def __init__(self, remote: Endpoint | None) -> None:
+    def __init__(self, remote: Endpoint | None, *, is_ipv6: bool = False) -> None:
         self.remote = remote
+        self._is_ipv6 = is_ipv6
         self.confirmed_since: float | None = None
         self.established_since: float | None = None
         self.last_send_error: str | None = None
@@ -54,6 +60,10 @@ class SessionLife:
     def _is_live(self) -> bool:
         return self.confirmed_since is not None and not self._is_over
 
+    def _can_be_at(self, ip: str) -> bool:
+        """Say whether the neighbour can have an address: nothing of ours goes to one of the other version of IP."""
+        return is_ipv6_address(ip) is self._is_ipv6
+
     def _fail(self, reason: str) -> Failed:
         self.failure = reason
         return Failed(reason)
@@ -74,4 +84,4 @@ class SessionLife:
 
 def address_text(remote: Endpoint | None) -> str:
     """Give an address for people."""
-    return "an unknown address" if remote is None else f"{remote[0]}:{remote[1]}"
+    return "an unknown address" if remote is None else join_address(*remote)

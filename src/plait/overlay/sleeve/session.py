@@ -9,6 +9,7 @@ import os
 from enum import Enum
 from math import inf
 
+from plait.overlay.outer import ip_udp_bytes
 from plait.overlay.sleeve.actions import (
     Action,
     Established,
@@ -20,7 +21,7 @@ from plait.overlay.sleeve.actions import (
     SendMtuTest,
     SetPath,
 )
-from plait.overlay.sleeve.datagram import IP_UDP_BYTES, MAX_PAYLOAD_BYTES, mtu_overhead
+from plait.overlay.sleeve.datagram import MAX_PAYLOAD_BYTES, mtu_overhead
 from plait.overlay.sleeve.ipc import Endpoint
 from plait.overlay.sleeve.life import SessionLife, address_text
 from plait.overlay.sleeve.mtu_search import FLOOR, MtuSearch, mtu_test_length
@@ -122,16 +123,18 @@ class SleeveSession(SessionLife):
         heartbeat_interval: float = SLOW_HEARTBEAT,
         first_repeat: float = FAST_HEARTBEAT,
         most_mtu: int | None = None,
+        is_ipv6: bool = False,
     ) -> None:
         """`remote`: the address dialled, None on the accepting side, which learns it from a heartbeat.
 
         `heartbeat_interval`: seconds between heartbeats once established, agreed with the neighbour.
         `first_repeat`: seconds from the first heartbeat to the second, if the first was not heard.
+        `is_ipv6`: the mesh connection goes over IPv6, and datagrams too.
         `most_mtu`: what the neighbour's containers take, if known: who sends more is told, however wide the path.
         """
         self._heartbeat_interval = heartbeat_interval
         self._repeat = first_repeat
-        super().__init__(remote)
+        super().__init__(remote, is_ipv6=is_ipv6)
         self.connection_uid = connection_uid
         self.mtu = UNKNOWN_MTU
         self.mtu_source = "not known yet"
@@ -141,7 +144,7 @@ class SleeveSession(SessionLife):
         """What the last test that ended said."""
         self.last_heartbeat: float | None = None
         self._most_mtu = most_mtu
-        self._overhead = mtu_overhead(is_encrypted)
+        self._overhead = mtu_overhead(is_encrypted, is_ipv6=is_ipv6)
         self._has_acknowledged = False
         self._search = MtuSearch()
         self._query: _Query | None = None
@@ -165,7 +168,7 @@ class SleeveSession(SessionLife):
 
     def heartbeat_received(self, source: Endpoint, uid: int, now: float) -> list[Action]:
         """Take a heartbeat; one with another UID belongs to an earlier connection and is ignored."""
-        if not self._is_live or uid != self.connection_uid:
+        if not self._is_live or uid != self.connection_uid or not self._can_be_at(source[0]):
             return []
         self.last_heartbeat = now
         self._timeout_at = now + MISSED_HEARTBEATS * self._heartbeat_interval
@@ -317,7 +320,7 @@ class SleeveSession(SessionLife):
         if mtu == self.mtu:
             return []
         self.mtu = mtu
-        self.max_payload = mtu + self._overhead - IP_UDP_BYTES
+        self.max_payload = mtu + self._overhead - ip_udp_bytes(is_ipv6=self._is_ipv6)
         return [self._set_path()]
 
     def _set_stack_frag(self, stack_frag: bool) -> list[Action]:

@@ -57,7 +57,7 @@ class Pump:
         name: PeerName,
         port: int,
         tap_fd: int,
-        sockets: SleeveSockets,
+        sockets: Sequence[SleeveSockets],
         on_message: Callable[[ipc.FromPump], None],
         on_death: Callable[[str], None],
         *,
@@ -67,9 +67,11 @@ class Pump:
         """`on_death` gets a sentence before the next pump starts; encrypted connections are to be renewed then.
 
         `loop` says what cuts and joins super-frames: "python", "compiled", or "auto", the best there is.
-        `wrapper` is a command to run the pump under, such as strace. Descriptors and sockets stay the caller's.
+        `wrapper` is a command to run the pump under, such as strace. `sockets` are of one version of IP or of both;
+        they and the descriptor stay the caller's.
         """
-        self._descriptors = (tap_fd, sockets.plain.fileno(), sockets.df.fileno())
+        self._tap_fd = tap_fd
+        self._sockets = sockets
         self._command = (*wrapper, sys.executable, "-m", "plait.overlay.sleeve.pump")
         self._name = name
         self._port = port
@@ -161,7 +163,7 @@ class Pump:
 
     def use_tap(self, tap_fd: int) -> None:
         """Read another tap from now on, with another process: the one before was removed."""
-        self._descriptors = (tap_fd, *self._descriptors[1:])
+        self._tap_fd = tap_fd
         if self._process is not None:
             self._process.kill()
 
@@ -207,14 +209,15 @@ class Pump:
             return _obituary(process.pid, status, last_words.result())
 
     async def _start(self, channel: socket.socket) -> Process:
-        tap, plain, df = self._descriptors
-        numbers = {"--tap-fd": tap, "--udp-fd": plain, "--df-fd": df, "--ipc-fd": channel.fileno()}
-        words = [word for option, fd in numbers.items() for word in (option, str(fd))]
+        numbers = [("--tap-fd", self._tap_fd), ("--ipc-fd", channel.fileno())]
+        for pair in self._sockets:
+            numbers += [("--udp-fd", pair.plain.fileno()), ("--df-fd", pair.df.fileno())]
+        words = [word for option, fd in numbers for word in (option, str(fd))]
         return await asyncio.create_subprocess_exec(
             *(*self._command, *words, "--name", str(self._name), "--port", str(self._port), "--loop", self._loop),
             stdin=DEVNULL,
             stderr=PIPE,
-            pass_fds=numbers.values(),
+            pass_fds=[fd for _, fd in numbers],
         )
 
     def _mourn(self, sentence: str) -> None:

@@ -9,6 +9,7 @@ from plait.host.nftables import quoted
 from plait.testing.lab.topology import Port
 
 TABLE = "lab"
+_DISCOVERY = "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept"
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,10 @@ class Detour:
 
 def table(faults: Iterable[Fault], detours: Iterable[Detour] = ()) -> Table:
     """The rules that make these faults, for the namespace of the switches; what takes a detour goes no other way."""
-    rules = [Rule(text) for fault in faults for text in _rules(fault)]
+    faults = list(faults)
+    is_ipv6 = any(port.address.version == 6 for fault in faults for port in fault.source)
+    rules = [Rule(_DISCOVERY)] if is_ipv6 else []
+    rules += [Rule(text) for fault in faults for text in _rules(fault)]
     rules += [Rule(_bypassed(detour)) for detour in detours]
     return Table("bridge", TABLE, (Chain("wire", tuple(rules), Hook("forward")),))
 
@@ -51,8 +55,9 @@ def _rules(fault: Fault) -> list[str]:
 def _paths(source: Sequence[Port], target: Sequence[Port]) -> list[str]:
     """Matches for everything that goes from one node to the other: by ports on one switch, else by addresses.
 
-    ARP passes: without its answers a cut of one direction would, some seconds later, cut the other too. The address is
-    matched at both ends, because with a source NAT between them only one of the two sees it.
+    ARP, and what IPv6 has in its place, passes: without its answers a cut of one direction would, some seconds later,
+    cut the other too. The address is matched at both ends, because with a source NAT between them only one of the two
+    sees it.
     """
     paths = []
     for near in source:
@@ -60,8 +65,9 @@ def _paths(source: Sequence[Port], target: Sequence[Port]) -> list[str]:
             if near.segment is far.segment:
                 paths.append(f"iifname {_outer(near)} oifname {_outer(far)} ether type != arp")
             else:
-                paths.append(f"iifname {_outer(near)} ip daddr {far.address.ip}")
-                paths.append(f"oifname {_outer(far)} ip saddr {near.address.ip}")
+                ip = "ip" if near.address.version == 4 else "ip6"
+                paths.append(f"iifname {_outer(near)} {ip} daddr {far.address.ip}")
+                paths.append(f"oifname {_outer(far)} {ip} saddr {near.address.ip}")
     return paths
 
 

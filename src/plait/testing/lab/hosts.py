@@ -17,7 +17,10 @@ from plait.testing.lab.processes import Completed
 from plait.testing.lab.topology import Gateway
 
 _PLAIT = (sys.executable, "-m", "plait")
-_BLACK_HOLE = "icmp type { destination-unreachable, time-exceeded } drop"
+_BLACK_HOLE = (
+    Rule("icmp type { destination-unreachable, time-exceeded } drop"),
+    Rule("icmpv6 type { destination-unreachable, packet-too-big, time-exceeded } drop"),
+)
 
 
 @dataclass(eq=False)
@@ -113,9 +116,9 @@ class Router(Node):
         """Whether it sends its ICMP errors; off makes a link with a smaller MTU a black hole."""
         with self.entered():
             if on:
-                firewall.delete("ip", "lab_icmp")
+                firewall.delete("inet", "lab_icmp")
             else:
-                firewall.apply(Table("ip", "lab_icmp", (Chain("out", (Rule(_BLACK_HOLE),), Hook("output")),)))
+                firewall.apply(Table("inet", "lab_icmp", (Chain("out", _BLACK_HOLE, Hook("output")),)))
 
     def gateway(self) -> Gateway:
         """What it is to the others."""

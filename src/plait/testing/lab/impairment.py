@@ -47,6 +47,8 @@ class Impairment:
 def start(wire: Node, one: Node, other: Node, rates: Rates, seed: int) -> Impairment:
     """Start the programs and wait until they carry. Raise LabError if the nodes share no switch."""
     near, far = _ports(one, other)
+    if near.address.version != 4:
+        raise LabError("only the datagrams of IPv4 can be impaired: choose a switch with a subnet of IPv4")
     detours = (_detour(near, far, other), _detour(far, near, one))
     started = [_start(wire, each, rates, f"{seed} {number}") for number, each in enumerate(detours)]
     wait_until(lambda: all(_is_ready(process, path) for process, path in started), "a noisy path carries")

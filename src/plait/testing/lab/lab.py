@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from ipaddress import IPv4Interface, IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -24,11 +24,12 @@ from plait.testing.lab.impairment import Impairment
 from plait.testing.lab.node import Node
 from plait.testing.lab.noise import Rates
 from plait.testing.lab.processes import keep_bpf, stop_all_in
-from plait.testing.lab.topology import Gateway, Port, Segment, next_hops
+from plait.testing.lab.topology import Gateway, Interface, Network, Port, Segment, next_hops
 
 NodeT = TypeVar("NodeT", bound=Node)
 
 _UNDERLAY = IPv4Network("10.99.0.0/16")  # outside the default range of containers, 10.32.0.0/12
+_UNDERLAY6 = IPv6Network("fd00:99::/48")
 _SEGMENTATION = (
     "tx-generic-segmentation",
     "tx-tcp-segmentation",
@@ -59,6 +60,7 @@ class Lab:
         self._impairments: list[Impairment] = []
         self._port_numbers = itertools.count()
         self._subnets = _UNDERLAY.subnets(new_prefix=24)
+        self._subnets6 = _UNDERLAY6.subnets(new_prefix=64)
         self._is_super = True
 
     def __enter__(self) -> Self:
@@ -85,10 +87,11 @@ class Lab:
             for node in self._all_nodes():
                 node.reap()
 
-    def switch(self, mtu: int | None = None, subnet: IPv4Network | None = None) -> Segment:
-        """Make a switch with a subnet of its own; `mtu` is that of the ports on it."""
+    def switch(self, mtu: int | None = None, subnet: Network | None = None, ipv6: bool = False) -> Segment:
+        """Make a switch with a subnet of its own, with `ipv6` one of IPv6 alone; `mtu` is that of the ports on it."""
         number = len(self.segments)
-        segment = Segment(f"sw{number}", subnet or next(self._subnets), mtu or self.mtu, bridge=f"sw{number}")
+        chosen: Network = subnet or (next(self._subnets6) if ipv6 else next(self._subnets))
+        segment = Segment(f"sw{number}", chosen, mtu or self.mtu, bridge=f"sw{number}")
         with Netlink(self.wire.path) as netlink:
             netlink.create_bridge(segment.name, mtu=segment.mtu)
             netlink.set_link(segment.name, up=True)
@@ -226,7 +229,7 @@ class Lab:
             netlink.set_link("lo", up=True)
         return node
 
-    def _plug(self, node: Node, segment: Segment, address: IPv4Interface) -> None:
+    def _plug(self, node: Node, segment: Segment, address: Interface) -> None:
         if segment.bridge is None:
             raise LabError(f"{segment.name} is a cable: it has no free end for {node.name}")
         port = Port(segment, f"eth{len(node.ports)}", f"p{next(self._port_numbers)}", address)
@@ -236,6 +239,9 @@ class Lab:
         self._bring_up(node, port)
 
     def _bring_up(self, node: Node, port: Port) -> None:
+        if port.address.version == 6:
+            with node.entered():  # else the address could not be used for two seconds
+                sysctl.write(f"net.ipv6.conf.{port.device}.accept_dad", "0")
         with Netlink(node.path) as netlink:
             netlink.set_link(port.device, up=True)
             netlink.add_address(port.device, port.address)
@@ -248,6 +254,7 @@ class Lab:
             self._plug(node, segment, segment.next_router())
         with node.entered():
             sysctl.write("net.ipv4.ip_forward", "1")
+            sysctl.write("net.ipv6.conf.all.forwarding", "1")
 
     def _open_gateway(self, gateway: Gateway) -> None:
         self._gateways.append(gateway)

@@ -77,7 +77,7 @@ def answer(session: FastdpSession, actions: list[a.Action], now: float, *, recei
     """Echo every heartbeat of these actions."""
     done: list[a.Action] = []
     for probe in probes(actions):
-        done += session.heartbeat_received(PEER, echo_of(probe, received=received), now)
+        done += session.heartbeat_received(session.remote_ip, echo_of(probe, received=received), now)
     return done
 
 
@@ -329,6 +329,17 @@ def test_an_ipv6_path_costs_more() -> None:
     answer(session, actions, 0.001)
     answer(session, session.interface_mtu_known(1500, 0.002), 0.003)
     assert (session.mtu, session.path_mtu) == (1430, 1500)
+
+
+@BOTH
+@pytest.mark.parametrize(("ip", "other"), [(PEER, "2001:db8::2"), ("2001:db8::2", PEER)])
+def test_a_neighbour_never_moves_to_the_other_version_of_ip(ip: str, other: str, is_plait: bool) -> None:
+    session = new(ip=ip, is_plait=is_plait)
+    session.confirm(0.0)
+    heartbeat = theirs() if is_plait else Heartbeat(UID, 1390)
+    assert session.heartbeat_received(other, heartbeat, 0.1) == []
+    assert (session.remote_ip, session.ignored_heartbeats) == (ip, 1)
+    assert session.heartbeat_received(ip, heartbeat, 0.2) != []
 
 
 def test_nothing_larger_than_the_datapath_may_send_is_probed() -> None:

@@ -205,6 +205,37 @@ def test_a_neighbour_that_moves_is_another_path_to_be_searched_from_the_start() 
 # What fits
 
 
+@BOTH
+def test_over_ipv6_headers_cost_more(is_encrypted: bool) -> None:
+    session = Plait1Session(
+        connection_uid=UID,
+        is_encrypted=is_encrypted,
+        remote=("2001:db8::2", 6783),
+        heartbeat_interval=1.0,
+        first_repeat=0.5,
+        is_ipv6=True,
+    )
+    session.confirm(0.0)
+    session.probe_acknowledged(acked(), 0.0)
+    session.interface_mtu_known(1500, 0.0)
+    mtu = 1500 - (124 if is_encrypted else 92)
+    assert session.probe_acknowledged(acked(1500), 0.001) == [
+        a.SetPath(("2001:db8::2", 6783), mtu, 1500 - 48, stack_frag=False)
+    ]
+    assert (session.mtu, session.path_mtu) == (mtu, 1500)
+
+
+def test_a_probe_of_the_other_version_of_ip_moves_nobody() -> None:
+    accepting = Plait1Session(
+        connection_uid=UID, is_encrypted=False, remote=None, heartbeat_interval=1.0, first_repeat=0.5, is_ipv6=True
+    )
+    accepting.confirm(0.0)
+    assert accepting.probe_received(PEER, 0.1) == []
+    assert accepting.remote is None
+    assert a.SendProbe(LEAST) in accepting.probe_received(("2001:db8::2", 6783), 0.2)
+    assert established().probe_received(("2001:db8::2", 6783), 1.0) == []
+
+
 def test_the_search_begins_when_both_the_path_works_and_the_interface_is_known() -> None:
     session = established(mtu=None)
     actions = session.interface_mtu_known(1500, 0.01)

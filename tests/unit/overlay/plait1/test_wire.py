@@ -32,6 +32,7 @@ def test_only_four_kinds_of_version_1_are_known() -> None:
 
 def test_overheads_are_those_of_the_specification() -> None:
     assert [wire.mtu_overhead(encrypted) for encrypted in (False, True)] == [72, 104]
+    assert [wire.mtu_overhead(encrypted, is_ipv6=True) for encrypted in (False, True)] == [92, 124]
     assert (wire.HEADER_BYTES, wire.RELAY_BYTES, wire.PROBE_BODY_BYTES) == (16, 12, 26)
 
 

@@ -8,6 +8,7 @@ import errno as e
 import os
 from math import inf
 
+from plait.overlay.outer import ip_udp_bytes
 from plait.overlay.pmtu import PathMtu
 from plait.overlay.quality import SUSPICION_INTERVAL, PathQuality
 from plait.overlay.sleeve.actions import (
@@ -22,7 +23,7 @@ from plait.overlay.sleeve.actions import (
 )
 from plait.overlay.sleeve.ipc import Endpoint, ProbeAcknowledged
 from plait.overlay.sleeve.life import SessionLife, address_text
-from plait.overlay.sleeve.plait1.wire import IP_UDP_BYTES, mtu_overhead
+from plait.overlay.sleeve.plait1.wire import mtu_overhead
 from plait.overlay.sleeve.session import FAST_HEARTBEAT, HEARTBEAT_TIMEOUT, MISSED_HEARTBEATS, PASSING_ERRNOS
 
 CONTROL_GENERATION = 1
@@ -49,9 +50,13 @@ class Plait1Session(SessionLife):
         remote: Endpoint | None,
         heartbeat_interval: float,
         first_repeat: float,
+        is_ipv6: bool = False,
     ) -> None:
-        """`remote`: the address dialled, None on the accepting side. Times are seconds."""
-        super().__init__(remote)
+        """`remote`: the address dialled, None on the accepting side. Times are seconds.
+
+        `is_ipv6`: the mesh connection goes over IPv6, and datagrams too.
+        """
+        super().__init__(remote, is_ipv6=is_ipv6)
         self.connection_uid = connection_uid
         self.last_acknowledged: float | None = None
         self.generation = 0
@@ -61,7 +66,6 @@ class Plait1Session(SessionLife):
         self.path = PathMtu()
         self.quality = PathQuality()
         self._is_encrypted = is_encrypted
-        self._overhead = mtu_overhead(is_encrypted)
         self._heartbeat_interval = heartbeat_interval
         self._repeat = first_repeat
         self._interface_mtu: int | None = None
@@ -73,7 +77,7 @@ class Plait1Session(SessionLife):
     @property
     def mtu(self) -> int:
         """What fits an overlay packet."""
-        return self.path.mtu - self._overhead
+        return self.path.mtu - mtu_overhead(self._is_encrypted, is_ipv6=self._is_ipv6)
 
     @property
     def path_mtu(self) -> int:
@@ -95,7 +99,7 @@ class Plait1Session(SessionLife):
 
     def probe_received(self, source: Endpoint, now: float) -> list[Action]:
         """Take a probe of the neighbour: it tells where the neighbour is."""
-        if not self._is_live or source == self.remote:
+        if not self._is_live or source == self.remote or not self._can_be_at(source[0]):
             return []
         self.remote = source
         if self.established_since is None:
@@ -214,7 +218,8 @@ class Plait1Session(SessionLife):
 
     def _set_path(self) -> SetPath:
         self._told_mtu = self.path.mtu
-        return SetPath(self.remote, self.mtu, self.path.mtu - IP_UDP_BYTES, stack_frag=False)
+        max_payload = self.path.mtu - ip_udp_bytes(is_ipv6=self._is_ipv6)
+        return SetPath(self.remote, self.mtu, max_payload, stack_frag=False)
 
     def _silence(self, now: float) -> str:
         seconds, refusal = self._silent_for(self.last_acknowledged, now)

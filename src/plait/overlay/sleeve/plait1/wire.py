@@ -5,6 +5,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from plait.mesh.name import NAME_BYTES
+from plait.overlay.outer import IPV6_EXTRA_BYTES, ip_udp_bytes
 
 VERSION = 1
 ENCRYPTED = 0x01
@@ -23,7 +24,9 @@ UID_BYTES = 8
 PROBE_BODY_BYTES = 26
 """The least: no larger than its acknowledgement, so that nobody is amplified."""
 
-IP_UDP_BYTES = 28
+IP_UDP_BYTES = ip_udp_bytes(is_ipv6=False)
+"""With which datagrams say sizes of IP packets, also over IPv6, where they are 20 bytes longer."""
+
 VNET_BYTES = 10
 ETHERNET_BYTES = 14
 MTU_OVERHEAD_BYTES = IP_UDP_BYTES + HEADER_BYTES + SEGMENT_FIELDS.size + VNET_BYTES + ETHERNET_BYTES + 1
@@ -56,9 +59,10 @@ class Ack(NamedTuple):
     received: int
 
 
-def mtu_overhead(encrypted: bool) -> int:
-    """Give the difference between the path's MTU and the overlay's: 72 bytes plain, 104 encrypted."""
-    return ENCRYPTED_MTU_OVERHEAD_BYTES if encrypted else MTU_OVERHEAD_BYTES
+def mtu_overhead(encrypted: bool, *, is_ipv6: bool = False) -> int:
+    """Give the difference between the path's MTU and the overlay's: 72 bytes plain, 104 encrypted, 20 more by IPv6."""
+    overhead = ENCRYPTED_MTU_OVERHEAD_BYTES if encrypted else MTU_OVERHEAD_BYTES
+    return overhead + (IPV6_EXTRA_BYTES if is_ipv6 else 0)
 
 
 def clear_header(sender: bytes, kind: Kind, sequence: int, *, encrypted: bool, relay: bytes = b"") -> bytes:

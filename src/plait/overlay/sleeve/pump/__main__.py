@@ -5,6 +5,7 @@ import ctypes
 import os
 import signal
 import socket
+from contextlib import ExitStack
 
 from plait.host.udp import SleeveSockets
 from plait.mesh.name import PeerName
@@ -22,15 +23,20 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     channel = socket.socket(fileno=words.ipc_fd)
-    sockets = SleeveSockets(socket.socket(fileno=words.udp_fd), socket.socket(fileno=words.df_fd))
-    with channel, sockets:
+    with channel, ExitStack() as stack:
+        sockets = [
+            stack.enter_context(SleeveSockets(socket.socket(fileno=plain), socket.socket(fileno=df)))
+            for plain, df in zip(words.udp_fd, words.df_fd, strict=True)
+        ]
         Loop(words.name, words.port, words.tap_fd, sockets, channel, tools(words.loop)).run()
 
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="plait-pump", description="Moves frames; started by the node, not by people.")
-    for descriptor in ("tap", "udp", "df", "ipc"):
+    for descriptor in ("tap", "ipc"):
         parser.add_argument(f"--{descriptor}-fd", type=int, required=True)
+    for descriptor in ("udp", "df"):
+        parser.add_argument(f"--{descriptor}-fd", type=int, required=True, action="append")
     parser.add_argument("--name", type=PeerName.parse, required=True)
     parser.add_argument("--port", type=int, required=True, help="of the UDP sockets")
     parser.add_argument("--loop", choices=LOOPS, default=LOOPS[0], help="what cuts and joins super-frames")

@@ -42,7 +42,7 @@ class UdpInput:
         except OSError as error:
             self.errors += error.errno not in _PASSING
             return None
-        return Burst(source, size, _segment_size(control) or size or 1)
+        return Burst(source[:2], size, _segment_size(control) or size or 1)
 
 
 def _segment_size(control: list[tuple[int, int, bytes]]) -> int:

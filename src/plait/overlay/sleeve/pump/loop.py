@@ -7,7 +7,7 @@ import gc
 import os
 import select
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from time import monotonic
 from typing import NamedTuple
@@ -54,16 +54,23 @@ class Loop:
     """One pump between a tap, the sockets and the node."""
 
     def __init__(
-        self, name: int, port: int, tap_fd: int, sockets: udp.SleeveSockets, channel: socket.socket, tools: Tools
+        self,
+        name: int,
+        port: int,
+        tap_fd: int,
+        sockets: Sequence[udp.SleeveSockets],
+        channel: socket.socket,
+        tools: Tools,
     ) -> None:
+        """`sockets`: of one version of IP or of both."""
         self._tap = TapPort(tap_fd)
         has_udp = self._tap.accept_super_frames()
         self._core = PumpCore(name, tools.engine, tools.cutter, udp_super_frames=has_udp)
         self._sentence = tools.sentence
         buffer = self._buffer = bytearray(BUFFER_BYTES)
-        self._inputs = (UdpInput(sockets.plain, buffer), UdpInput(sockets.df, buffer))
+        self._inputs = [UdpInput(each, buffer) for pair in sockets for each in (pair.plain, pair.df)]
         self._peers = PeerSockets(sockets, port, buffer, self._watch, self._unwatch)
-        self._output = UdpOutput(self._core, sockets.plain, sockets.df, self._peers.get)
+        self._output = UdpOutput(self._core, sockets, self._peers.get)
         self._channel = NodeChannel(channel)
         self._poll = select.epoll()
         self._now = monotonic()

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from struct import Struct
 
 from plait.host import udp
+from plait.overlay.outer import ip_udp_bytes, is_ipv6
 from plait.overlay.sleeve import ipc
-from plait.overlay.sleeve.datagram import IP_UDP_BYTES
 from plait.overlay.sleeve.plait1.engine import MAX_SEND_SEGMENTS, Buffer
 from plait.overlay.sleeve.pump.core import PumpCore
 from plait.overlay.sleeve.pump.link import Link, Outgoing, Payloads, Socket, SuperFrame
@@ -48,15 +48,17 @@ class UdpOutput:
     def __init__(
         self,
         core: PumpCore,
-        plain: socket.socket,
-        df: socket.socket,
+        shared: Sequence[udp.SleeveSockets],
         peer_socket: Callable[[Link], socket.socket | int],
     ) -> None:
-        """`peer_socket` gives the socket connected to a neighbour, or the errno of why there is none."""
+        """`shared`: for everybody, of one version of IP or of both.
+
+        `peer_socket` gives the socket connected to a neighbour, or the errno of why there is none.
+        """
         self._core = core
-        self._shared = {Socket.PLAIN: plain, Socket.DF: df}
+        self._shared = shared
         self._peer_socket = peer_socket
-        self._can_segment = udp.has_segmentation(plain)
+        self._can_segment = udp.has_segmentation(shared[0].plain)
         self._targets: dict[int, _Target] = {}
 
     def send(self, outgoing: Outgoing, now: float) -> None:
@@ -94,7 +96,7 @@ class UdpOutput:
         """Answer an address that is not, or not yet, the neighbour's; the answers are small."""
         control = [udp.pktinfo(outgoing.link.local_ip)]
         for payload in outgoing.payloads:
-            refusal = _send(self._shared[outgoing.socket], control, address, [payload])
+            refusal = self._send_shared(outgoing.socket, control, address, [payload])
             if refusal:
                 self._core.send_failed(outgoing, 1, refusal, now)
             else:
@@ -155,7 +157,7 @@ class UdpOutput:
         df = outgoing.socket is Socket.DF
         size = len(run[0])
         refusal = _refusal(outgoing.link, target, size) if df and size > target.df_limit else 0
-        refusal = refusal or _send(self._shared[outgoing.socket], target.control, target.remote, run)
+        refusal = refusal or self._send_shared(outgoing.socket, target.control, target.remote, run)
         if not refusal:
             self._core.sent(outgoing, len(run), sum(map(len, run)))
         elif len(run) > 1 and (refusal in _NO_SEGMENTATION or (refusal == e.EMSGSIZE and not df)):
@@ -166,11 +168,18 @@ class UdpOutput:
         else:
             self._core.send_failed(outgoing, len(run), refusal, now)
 
+    def _send_shared(self, kind: Socket, control: list[_Control], remote: ipc.Endpoint, run: Sequence[bytes]) -> int:
+        try:
+            pair = udp.of_version(self._shared, remote[0])
+        except OSError as error:
+            return error.errno or e.EIO
+        return _send(pair.plain if kind is Socket.PLAIN else pair.df, control, remote, run)
+
 
 def _refusal(link: Link, target: _Target, size: int) -> int:
     """Give the errno for a DF datagram above the path MTU, so that no kernel sees it (spec: ufo-bug, section 4)."""
     try:
-        target.df_limit = udp.path_mtu(link.local_ip, *target.remote) - IP_UDP_BYTES
+        target.df_limit = udp.path_mtu(link.local_ip, *target.remote) - ip_udp_bytes(is_ipv6=is_ipv6(target.remote[0]))
     except OSError as error:
         return error.errno or e.EIO
     return e.EMSGSIZE if size > target.df_limit else 0

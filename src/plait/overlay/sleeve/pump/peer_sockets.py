@@ -2,7 +2,7 @@
 
 import errno as e
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic
 
@@ -29,7 +29,7 @@ class PeerSockets:
 
     def __init__(
         self,
-        shared: udp.SleeveSockets,
+        shared: Sequence[udp.SleeveSockets],
         port: int,
         buffer: bytearray,
         opened: Callable[[Link, UdpInput], None],
@@ -69,7 +69,8 @@ class PeerSockets:
     def _open(self, link: Link, remote: Endpoint) -> socket.socket | int:
         self.forget(link.peer)
         try:
-            sock = udp.open_peer_socket(self._shared, link.local_ip, self._port, remote)
+            shared = udp.of_version(self._shared, link.local_ip)
+            sock = udp.open_peer_socket(shared, link.local_ip, self._port, remote)
         except OSError as error:
             refusal = error.errno or e.EIO
             self._entries[link.peer] = _Entry(remote, link.local_ip, None, refusal, monotonic() + RETRY_INTERVAL)

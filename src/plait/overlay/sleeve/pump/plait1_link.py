@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from plait.overlay.ethernet import HEADER_BYTES
+from plait.overlay.outer import IPV6_EXTRA_BYTES, is_ipv6
 from plait.overlay.sleeve import ipc
 from plait.overlay.sleeve.cutting import Cutter
 from plait.overlay.sleeve.fragment import fragment_ipv4
@@ -49,6 +50,8 @@ class Plait1Link(Link):
         self._relay_path = self.path
         self._sealer = Sealer(us, engine, self._schedule(wanted.outbound, 0), wanted.first_sequence)
         self._opener = Opener(self.name, engine, self._schedule(not wanted.outbound, wanted.generation))
+        self._extra = IPV6_EXTRA_BYTES if is_ipv6(wanted.local_ip) else 0
+        """Of an IP packet to the neighbour beyond what datagrams say (wire.IP_UDP_BYTES)."""
         self._outstanding: dict[int, tuple[int, float, int]] = {}
         self._payloads: list[bytes] = []
         self._large: list[bytes] = []
@@ -137,7 +140,7 @@ class Plait1Link(Link):
 
     def probe(self, size: int, now: float) -> Payloads:
         """Give a probe whose IP packet has `size` bytes, or the least a probe can have."""
-        sequence, payload = self._sealer.probe(self._wanted.uid, size)
+        sequence, payload = self._sealer.probe(self._wanted.uid, size - self._extra)
         if len(self._outstanding) >= MAX_OUTSTANDING:
             del self._outstanding[next(iter(self._outstanding))]
         self._outstanding[sequence] = (len(payload) + wire.IP_UDP_BYTES, now, self.data_sent)
@@ -228,6 +231,12 @@ class Plait1Link(Link):
         counters = self.counters
         yield Acknowledged(
             ipc.ProbeAcknowledged(
-                self.peer, size, now - sent_at, sent, ack.received, counters["tx_bytes"], counters["rx_bytes"]
+                self.peer,
+                size + self._extra,
+                now - sent_at,
+                sent,
+                ack.received,
+                counters["tx_bytes"],
+                counters["rx_bytes"],
             )
         )
