@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from plait.chronicle import Chronicle
 from plait.history import Kind
@@ -17,7 +18,19 @@ from plait.overlay.manager import OverlayManager
 from plait.overlay.switch import BestChanged
 from plait.troubles import SHOWN_SECONDS, Troubles
 
+MAX_LOST = 100
+"""Peers remembered of those whose connections broke."""
+
 _log = logging.getLogger("plait")
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A peer whose connection broke: its label, the sentence about that, and when it was."""
+
+    label: str
+    why: str
+    at: float
 
 
 class Liaison:
@@ -33,6 +46,8 @@ class Liaison:
         self._known = {router.our_name}
         self.has_met = False
         """A connection with another peer stood once."""
+        self.lost: dict[PeerName, Lost] = {}
+        """The peers whose last connection broke, or ended when they were silent, and that have not come back."""
         self.on_peer_gone: list[Callable[[PeerName], None]] = []
         """Called with the name of each peer that left the mesh."""
 
@@ -53,6 +68,7 @@ class Liaison:
             by = "" if live is None else f" by {live.switch.best}"
             what = f"frames pass on the connection with {self._router.peers.label(link.peer)} at {link.address}{by}"
             self._note(Kind.CONNECTION_UP, what, link.peer)
+            self.lost.pop(link.peer, None)
             for trouble in ("pending", "lost"):
                 self._troubles.clear(f"{trouble} {link.peer}")
 
@@ -112,6 +128,12 @@ class Liaison:
         peer = removed.peer
         sentence = f"the connection with {removed.label} at {removed.address} ended: {removed.reason}"
         self._troubles.clear(f"pending {peer}")
+        self.lost.pop(peer, None)
+        live = self.overlays.get(removed.connection)
+        if removed.is_fault or (live is not None and live.is_silent(_now())):
+            if len(self.lost) >= MAX_LOST:
+                del self.lost[next(iter(self.lost))]
+            self.lost[peer] = Lost(removed.label, sentence, _now())
         if removed.is_fault:
             self._troubles.report(
                 f"lost {peer}", sentence, "", SHOWN_SECONDS, varies=True, peer=peer, kind=Kind.CONNECTION_DOWN

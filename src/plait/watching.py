@@ -18,16 +18,13 @@ from plait.overlay.fastdp.session import ENCRYPTED, FastdpSession
 from plait.overlay.live import LiveConnection, ports_in_words
 from plait.overlay.manager import OverlayManager
 from plait.overlay.sleeve.plait1.session import Plait1Session
-from plait.overlay.sleeve.session import HEARTBEAT_FEATURE, agreed_heartbeat
 from plait.overlay.switch import Choice
 from plait.pulse import Pulse
 from plait.supervisor import REPORT_IT, Supervisor
+from plait.troubles import SHOWN_SECONDS
 
 INTERVAL = 1.0
 """Seconds between two judgements."""
-
-PATIENCE = 3.5
-"""Heartbeat intervals without an answer until a peer counts as not reached: three in a row are lost then."""
 
 
 class Watching:
@@ -120,6 +117,9 @@ class Watching:
                 yield Peer(str(name), peers.label(name), obstacle=obstacle)
             else:
                 yield Peer(str(name), peers.label(name), peers.label(hop), self._path(live, now), obstacle)
+        for name, lost in self._liaison.lost.items():
+            if name not in peers and now < lost.at + SHOWN_SECONDS:
+                yield Peer(str(name), lost.label, obstacle=lost.why)
         named = self._router.maker.direct_addresses()
         for address, error in failures.items():
             if address in named:
@@ -140,23 +140,23 @@ class Watching:
             if connection.remote == name and connection.outbound
         }
         errors = [failures.pop(address) for address in sorted(ends & failures.keys())]
-        return errors[0] if errors else ""
+        lost = self._liaison.lost.get(name)
+        return errors[0] if errors else "" if lost is None else lost.why
 
     def _path(self, live: LiveConnection, now: float) -> Path:
         session, choice = live.session, live.switch.choice
         is_meant_so = choice is Choice.BETTER_FAILED and live.fastdp is not None and live.fastdp.failure == ENCRYPTED
         is_fallen = choice in (Choice.BETTER_UNHEALTHY, Choice.BETTER_FAILED) and not is_meant_so
-        silence, loss, hole = None, None, None
-        if isinstance(session, Plait1Session) or (isinstance(session, FastdpSession) and session.is_plait):
-            heard = session.last_acknowledged
-            silence = None if heard is None else now - heard
+        silence, patience = live.silence(now) or (None, 0.0)
+        loss, hole = None, None
+        if isinstance(session, Plait1Session | FastdpSession):
             loss, found = session.quality.loss, session.path.hole
             hole = None if found is None else Hole(found.size, session.path.mtu, found.at)
         return Path(
             overlay=live.switch.best,
             trouble=live.switch.reason if is_fallen or choice is Choice.NOTHING_WORKS else "",
             silence=silence,
-            patience=PATIENCE * agreed_heartbeat(live.link.extra.get(HEARTBEAT_FEATURE)),
+            patience=patience,
             loss=loss,
             hole=hole,
             port=ports_in_words(self._config.port, live.sessions),

@@ -66,6 +66,25 @@ class LiveConnection:
         best = self.fastdp if self.switch.best == FASTDP else self.user
         return best or self.sessions[0]
 
+    def silence(self, now: float) -> tuple[float, float] | None:
+        """Give the seconds since the peer proved that it hears us, and how many of them are normal.
+
+        None where that cannot be known: before the first proof, and ever in Weave's formats.
+        """
+        match self.session:
+            case Plait1Session() as session:
+                proven = session.proven_at
+            case FastdpSession(is_plait=True) as session:
+                proven = session.last_acknowledged
+            case _:
+                return None
+        return None if proven is None else (now - proven, session.patience)
+
+    def is_silent(self, now: float) -> bool:
+        """Nothing proves that frames pass: the peer does not answer, or never did."""
+        silence = self.silence(now)
+        return not self.session.is_established if silence is None else silence[0] > silence[1]
+
 
 def begin(link: Link, switch: OverlaySwitch, local_mtu: int) -> LiveConnection:
     """Make the sessions of a connection. `local_mtu`: the largest IP packet of a container of this host."""

@@ -359,6 +359,8 @@ class OverlayManager:
     def _perform(self, live: LiveConnection, session: Session, actions: Sequence[Action]) -> None:
         for action in actions:
             self._perform_one(live, session, action)
+        if isinstance(live.user, Plait1Session):
+            live.user.set_standby(live.switch.best == FASTDP, _now())
         self._timer_moved.set()
 
     def _perform_one(self, live: LiveConnection, session: Session, action: Action) -> None:

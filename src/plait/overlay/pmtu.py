@@ -44,6 +44,9 @@ VERIFY_INTERVAL = 30.0
 """Seconds between verifications of the MTU in use (RFC 8899, 5.1.1, CONFIRMATION_TIMER leaves the value open): how
 long a black hole can last if nobody suspects it."""
 
+IDLE_VERIFY_INTERVAL = 300.0
+"""The same while nothing is carried: who begins to send finds a black hole by what is lost."""
+
 RETRY_FIRST, RETRY_MOST = 1.0, 30.0
 """Seconds between attempts while nothing at all is acknowledged; doubles."""
 
@@ -81,11 +84,14 @@ class PathMtu:
     def __init__(self, *, base: int = BASE) -> None:
         self.source = ASSUMED
         """Why `mtu` has its value, for people."""
+        self.is_idle = False
+        """Nothing is carried; set by the owner."""
         self.black_holes = self.ignored_hints = 0
         self.hole: Hole | None = None
         """The last black hole, until packets of its size pass again."""
         self._base = self._ceiling = base
         self._state = _State.DISABLED
+        self._is_suspected = False
         self._best = 0  # largest acknowledged size, 0 if there is none
         self._alive = 0  # largest size below that acknowledged in this verification
         self._tries: dict[int, int] = {}  # sizes under test: how often sent
@@ -158,12 +164,12 @@ class PathMtu:
         self._hint = mtu
         if mtu > self._best:
             return [] if mtu in self._asked else self._ask([mtu])
-        self._verify_at = min(self._verify_at, now)
+        self._verify_at, self._is_suspected = min(self._verify_at, now), True
         return []
 
     def suspect(self, now: float) -> list[int]:
         """Verify the MTU in use, at once or right after a search: the owner saw data vanish while small probes pass."""
-        self._verify_at = min(self._verify_at, now)
+        self._verify_at, self._is_suspected = min(self._verify_at, now), True
         return self._verify(now) if self._state is _State.COMPLETE else []
 
     def handle_timer(self, now: float) -> list[int]:
@@ -175,7 +181,7 @@ class PathMtu:
             return self._repeat_search(now)
         if self._state is _State.VERIFYING:
             return self._repeat_verification(now)
-        return self._verify(now) if self._verify_at <= now else self._search(now)
+        return self._verify(now) if self._verify_due <= now else self._search(now)
 
     def next_deadline(self) -> float | None:
         """Give the time at which `handle_timer` has something to do; None before `start`."""
@@ -184,7 +190,12 @@ class PathMtu:
         if self._state is not _State.COMPLETE:
             return self._deadline
         can_raise = self._best < self._ceiling and not self._is_down
-        return min(self._verify_at, self._raise_at) if can_raise else self._verify_at
+        return min(self._verify_due, self._raise_at) if can_raise else self._verify_due
+
+    @property
+    def _verify_due(self) -> float:
+        is_patient = self.is_idle and not self._is_down and not self._is_suspected
+        return self._verify_at + (IDLE_VERIFY_INTERVAL - VERIFY_INTERVAL if is_patient else 0.0)
 
     def _search(self, now: float) -> list[int]:
         self._begin(_State.SEARCHING)
@@ -230,6 +241,7 @@ class PathMtu:
 
     def _verify(self, now: float, hint: int = 0) -> list[int]:
         self._begin(_State.VERIFYING)
+        self._is_suspected = False
         self._alive, self._hint = 0, hint
         return self._round({self.mtu, hint} - {0}, LAST_TRIES, now)
 

@@ -16,7 +16,7 @@ from itertools import islice, product
 from pathlib import Path
 
 from plait.errors import KernelLacks, PlaitError
-from plait.host import udp
+from plait.host import sysctl, udp
 from plait.host.bpf.attachment import Direction, Way, attach, attached, detach
 from plait.host.bpf.bpffs import ensure_bpffs
 from plait.host.bpf.elf import read_object
@@ -260,6 +260,9 @@ class KernelDatapath:
             repairs.append(f"VXLAN device {DEVICE} was absent: made it")
         if device is not None and device.master_index != bridge.index:
             netlink.set_link(DEVICE, master=self._bridge)
+        # The kernel would report its multicast groups there to all peers, again and again.
+        with suppress(KernelLacks):  # without IPv6 there is nothing to switch off
+            sysctl.write(f"net.ipv6.conf.{DEVICE}.disable_ipv6", "1")
         if device is not None and not device.is_up:
             # Weave's own device, or any other on this port, shows here: AddressInUse.
             netlink.set_link(DEVICE, up=True)

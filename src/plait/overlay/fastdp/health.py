@@ -10,7 +10,10 @@ from math import inf
 from plait.overlay.sleeve.session import FAST_HEARTBEAT, FIRST_REPEAT, HEARTBEAT_TIMEOUT, SLOW_HEARTBEAT
 
 PATIENCE = 2.5
-"""Intervals without an echo until frames go another way."""
+"""Intervals without an echo until frames go another way; IDLE - 1 more while no frames do."""
+
+IDLE = 2.5
+"""Intervals between two heartbeats while the connection has no frames to carry: 700 bit/s with their echoes."""
 
 QUICK = 0.25
 """Part of the interval until the next heartbeat, where one is not answered: so six decide, and chance loss does not."""
@@ -18,11 +21,13 @@ QUICK = 0.25
 WAIT_RTTS = 3
 """A heartbeat is missed after so many round trips, if that is longer."""
 
-HEARING = 1.25
-"""Intervals since the last sign of the peer in which we still hear it: it sends one an interval, quicker in trouble."""
+HEARING = 0.25
+"""Intervals above that between heartbeats since the last sign of the peer in which we still hear it: it sends one each,
+quicker in trouble."""
 
-STALL, GRACE = 1.5, 1.0
-"""Intervals in which the session was not called, so this host was too busy to hear; and how long it then listens."""
+STALL, GRACE = 0.5, 1.0
+"""Intervals above that between heartbeats in which the session was not called, so this host was too busy to hear; and
+how long it then listens."""
 
 RECOVERY_ECHOES = 3
 """Heartbeats in a row that must be echoed before frames come back."""
@@ -59,6 +64,9 @@ class SilenceHealth:
         """The mesh connection stays."""
         self._silent_at = now + HEARTBEAT_TIMEOUT
 
+    def carries(self, is_idle: bool) -> None:
+        """Weave's interval is what it is."""
+
     def heard(self, now: float) -> None:
         """A heartbeat of the peer came."""
         self._silent_at = now + HEARTBEAT_TIMEOUT
@@ -94,7 +102,8 @@ class EchoHealth:
         self.hold = 0.0
         self.heartbeat_at = inf
         self.patience = PATIENCE * interval
-        self._interval = interval
+        self._interval = self.rest = interval
+        """`rest`: seconds between two heartbeats that are answered."""
         self._repeat = FIRST_REPEAT
         self._is_proven = False
         self._is_waiting = False
@@ -111,6 +120,10 @@ class EchoHealth:
         """Something of the peer came."""
         self._heard_at = now
 
+    def carries(self, is_idle: bool) -> None:
+        """Say whether frames were carried since the last heartbeat: if not, the next ones come more slowly."""
+        self.rest = self._interval * (IDLE if is_idle and self._is_proven and self.illness is None else 1.0)
+
     def sent(self, now: float, rtt: float | None) -> None:
         """A heartbeat of ours goes out; `rtt` is the round trip as far as known."""
         if self._is_waiting:
@@ -124,19 +137,19 @@ class EchoHealth:
         if is_first:
             self._answered_from = now
         self._is_proven = True
-        self._silent_at = now + self.patience
+        self._silent_at = now + self.patience + self.rest - self._interval
         if is_heartbeat:
             self._streak += self._is_waiting
             self._is_waiting = False
         if self.illness and self._streak >= RECOVERY_ECHOES and now >= self._answered_from + self.hold:
             self.illness, self._healthy_at = None, now
         if is_heartbeat:
-            self.heartbeat_at = self._sent_at + self._interval * (QUICK if self.illness else 1.0)
+            self.heartbeat_at = self._sent_at + (QUICK * self._interval if self.illness else self.rest)
         return is_first
 
     def judge(self, now: float) -> None:
         """Look at the time."""
-        if self.illness is None and now - self._looked_at > STALL * self._interval:
+        if self.illness is None and now - self._looked_at > STALL * self._interval + self.rest:
             self._silent_at = max(self._silent_at, now + GRACE * self._interval)
         self._looked_at = now
         if now < self._silent_at:
@@ -144,7 +157,7 @@ class EchoHealth:
         if self.illness is None and self._is_proven:
             is_soon = now < self._healthy_at + FORGIVEN_AFTER
             self.hold = min(max(2 * self.hold, HOLD_FIRST), HOLD_MOST) if is_soon else HOLD_FIRST
-        is_heard = now < self._heard_at + HEARING * self._interval
+        is_heard = now < self._heard_at + HEARING * self._interval + self.rest
         self.illness = Illness.DEAF if is_heard else Illness.SILENT
 
     def next_deadline(self) -> float:

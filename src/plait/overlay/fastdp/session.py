@@ -81,6 +81,8 @@ class FastdpSession(SessionLife):
         self._has_acknowledged = False
         self._told_illness: str | None = None
         self._told_mtu = 0
+        self._traffic: Traffic | None = None
+        self._traffic_before: Traffic | None = None
         self._interface_mtu: int | None = None
         self._is_searching = False
         self._move_from = self._suspect_from = -inf
@@ -104,6 +106,11 @@ class FastdpSession(SessionLife):
         if self.established_since is None:
             return "this host's, the peer has not acknowledged a heartbeat of that size yet"
         return "this host's, the peer acknowledged a heartbeat of that size"
+
+    @property
+    def patience(self) -> float:
+        """Seconds since `last_acknowledged` in which all may be well; between plait nodes only."""
+        return self._echo_health.patience + self._echo_health.rest
 
     @property
     def illness(self) -> str | None:
@@ -139,6 +146,7 @@ class FastdpSession(SessionLife):
     def traffic_counted(self, traffic: Traffic) -> None:
         """Take the datapath's counters, best right before `heartbeat_received` and `handle_timer`."""
         self._echoes.count(traffic)
+        self._traffic = traffic
 
     def heartbeat_received(self, source_ip: str, heartbeat: wire.Heartbeat, now: float) -> list[Action]:
         """Take a heartbeat; one with another UID belongs to an earlier connection and is ignored."""
@@ -245,6 +253,7 @@ class FastdpSession(SessionLife):
         self.last_send_error = None
         if self.established_since is None:  # what went before the peer was there is no loss
             self.quality = PathQuality()
+            self.quality.asked()
         self.quality.acknowledged(answer, now)
         self._echo_health.heard(now)
         is_heartbeat = answer.length == wire.EXTENDED_HEARTBEAT_BYTES
@@ -288,6 +297,9 @@ class FastdpSession(SessionLife):
         return wire.overhead(self.remote_ip)
 
     def _heartbeat(self, now: float) -> list[Action]:
+        self.path.is_idle = self._traffic is not None and self._traffic == self._traffic_before
+        self._health.carries(is_idle=self.path.is_idle)
+        self._traffic_before = self._traffic
         self._health.sent(now, self.quality.rtt)
         if not self.is_plait:
             return [SendFrame(wire.heartbeat(self.connection_uid, self.mtu + HEADER_BYTES))]

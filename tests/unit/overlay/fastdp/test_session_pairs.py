@@ -8,12 +8,15 @@ from hypothesis import strategies as st
 
 from plait.overlay.fastdp import actions as a
 from plait.overlay.fastdp.health import HOLD_FIRST, HOLD_MOST
-from plait.overlay.pmtu import RESOLUTION
+from plait.overlay.pmtu import IDLE_VERIFY_INTERVAL, RESOLUTION
 from plait.overlay.sleeve.actions import Established, SendControl
 from unit.overlay.fastdp.paths import ADDRESSES, Direction, World
 
-FALL = 3.0
-"""Seconds in which frames must go another way."""
+FALL = 4.5
+"""Seconds in which frames must go another way; there were none before."""
+
+BUSY_FALL = 3.0
+"""The same where there were."""
 
 RETURN = 10.0
 """Seconds in which frames must come back from a first fall."""
@@ -58,8 +61,8 @@ def test_both_are_established_and_use_the_whole_path_within_a_few_round_trips() 
     world.run_until(100.0)
     assert all(session.state == "established" for session in world.sessions)
     assert all(not side.did(a.Unhealthy, a.Healthy, SendControl) for side in world.sides)
-    # A heartbeat and an echo a second, a verification each half minute.
-    assert all(180 <= len(side.frames) <= 260 for side in world.sides)
+    # A heartbeat and an echo each two and a half seconds, as no frames are carried; a verification each half minute.
+    assert all(75 <= len(side.frames) <= 130 for side in world.sides)
     assert all(session.quality.rtt == pytest.approx(0.004) for session in world.sessions)
     assert all(session.quality.loss == 0.0 for session in world.sessions)
 
@@ -95,6 +98,20 @@ def test_a_cut_of_one_direction_is_noticed_by_both_and_each_knows_which_is_dead(
         assert world.sides[side].health() == [False, True]
         assert world.sessions[side].state == "established"
         assert len(world.sides[side].reasons()) == 1
+
+
+@pytest.mark.parametrize("cut_at", [20.0, 20.2, 20.4, 20.6, 20.8, 20.99])
+def test_where_frames_pass_a_cut_is_noticed_sooner(cut_at: float) -> None:
+    world = running()
+    while world.now < cut_at + 5.0:
+        world.data(0, 1, 100)
+        world.run_for(0.1)
+    cut = world.now
+    world.cut(0, 1)
+    while world.now < cut + BUSY_FALL:
+        world.data(0, 1, 100)
+        world.run_for(0.1)
+    assert all(fell(world, side, cut) < BUSY_FALL for side in (0, 1))
 
 
 @pytest.mark.parametrize("cut_at", [20.0, 20.2, 20.4, 20.6, 20.8, 20.99])
@@ -244,7 +261,7 @@ def test_a_path_that_becomes_narrower_in_silence_is_found_by_the_frames_that_van
     assert 1400 - RESOLUTION < world.sessions[0].path_mtu <= 1400
     assert world.sessions[0].path.black_holes == 1
     assert world.sessions[1].path_mtu == 1500, "nobody sent anything the other way"
-    world.run_for(60.0)
+    world.run_for(IDLE_VERIFY_INTERVAL)
     assert world.sessions[1].path_mtu <= 1400, "the next verification tells"
     assert all(side.health() == [] for side in world.sides)
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plait.overlay.pmtu import RESOLUTION
+from plait.overlay.pmtu import IDLE_VERIFY_INTERVAL, RESOLUTION
 from plait.overlay.sleeve import actions as a
 from plait.overlay.sleeve.plait1.session import CONTROL_GENERATION, Plait1Session
 from unit.overlay.plait1.paths import ADDRESSES, Direction, World
@@ -32,9 +32,42 @@ def test_both_sides_are_established_within_two_round_trips_and_use_the_whole_pat
     assert [session.mtu for session in sessions(world)] == [1500 - (104 if is_encrypted else 72)] * 2
     world.run_until(100.0)
     assert all(session.is_established and session.failure is None for session in sessions(world))
-    # One heartbeat a second, a verification each half minute.
-    assert all(90 <= len(side.probes()) <= 130 for side in world.sides)
+    # One heartbeat each two seconds while nothing is carried, a verification each half minute.
+    assert all(45 <= len(side.probes()) <= 75 for side in world.sides)
     assert all(session.quality.rtt == pytest.approx(0.004) for session in sessions(world))
+
+
+def test_what_carries_frames_is_probed_each_second() -> None:
+    world = World()
+    world.confirm()
+    world.run_until(10.0)
+    before = len(world.sides[0].probes())
+    for tenth in range(400):
+        world.run_until(10.0 + tenth / 10)
+        world.data(0, 1, 1000)
+    assert 38 <= len(world.sides[0].probes()) - before <= 50
+
+
+def test_what_stands_by_is_probed_seldom_and_has_to_answer_soon_when_it_is_needed() -> None:
+    world = World()
+    world.confirm()
+    world.run_until(10.0)
+    for session in sessions(world):
+        session.set_standby(True, world.now)
+    before = [len(side.probes()) for side in world.sides]
+    world.run_until(210.0)
+    assert all(len(side.probes()) - old <= 30 for side, old in zip(world.sides, before, strict=True))
+    assert all(session.is_established for session in sessions(world))
+    for side in world.sides:
+        side.out.loss = 1.0
+    resumed = world.now
+    for session in sessions(world):
+        session.set_standby(False, world.now)
+        assert session.proven_at == resumed
+    world.run_until(resumed + 3.0)
+    assert all(world.now - resumed > session.patience for session in sessions(world)), "known before it is given up"
+    world.run_until(resumed + 4.0)
+    assert all("no UDP probe was answered" in (session.failure or "") for session in sessions(world))
 
 
 @pytest.mark.parametrize("loss", [0.1, 0.3])
@@ -82,13 +115,13 @@ def test_a_path_that_becomes_narrower_in_silence_is_found_by_the_data_that_vanis
     assert sessions(world)[0].path.black_holes == 1
     # Nobody sent anything the other way, so nobody noticed; the next verification does.
     assert sessions(world)[1].path_mtu == 1500
-    world.run_until(60.0)
+    world.run_until(10.0 + IDLE_VERIFY_INTERVAL)
     assert sessions(world)[1].path_mtu <= 1400
     assert all(session.is_established for session in sessions(world))
 
 
 def test_loss_of_small_datagrams_too_is_no_black_hole() -> None:
-    world = World(ways(loss=0.4), seed=3)
+    world = World(ways(loss=0.4), seed=2)
     world.confirm()
     world.run_until(10.0)
     for tenth in range(100):
@@ -147,7 +180,7 @@ def test_a_side_that_moves_is_followed(is_encrypted: bool) -> None:
     world.run_until(12.0)
     assert sessions(world)[1].remote == new
     assert all(session.is_established for session in sessions(world))
-    world.run_until(50.0)  # the side that moved does not know it: verification tells
+    world.run_until(20.0 + IDLE_VERIFY_INTERVAL)  # the side that moved does not know it: verification tells
     assert all(1300 - RESOLUTION < session.path_mtu <= 1300 for session in sessions(world))
 
 

@@ -28,6 +28,16 @@ from plait.overlay.sleeve.session import FAST_HEARTBEAT, HEARTBEAT_TIMEOUT, MISS
 
 CONTROL_GENERATION = 1
 GENERATION_BYTES = 4
+IDLE = 2.0
+"""Heartbeat intervals between two probes while the connection has no frames to carry: 670 bit/s with the answers."""
+
+STANDBY = 20.0
+"""The same while frames go by the kernel: 70 bit/s."""
+
+RESUMED_PATIENCE, RESUMED_REPEAT = 3.5, 0.5
+"""Intervals without an answer that end the session after frames came back to it, and between its probes until one is
+answered: the kernel's path fell silent before."""
+
 LEAST = 0
 """Size of a probe that is to be as small as possible."""
 
@@ -66,6 +76,10 @@ class Plait1Session(SessionLife):
         self.path = PathMtu()
         self.quality = PathQuality()
         self._is_encrypted = is_encrypted
+        self._rest = heartbeat_interval
+        self._is_standby = False
+        self._resumed_at: float | None = None
+        self._carried = -1
         self._heartbeat_interval = heartbeat_interval
         self._repeat = first_repeat
         self._interface_mtu: int | None = None
@@ -73,6 +87,7 @@ class Plait1Session(SessionLife):
         self._told_mtu = 0
         self._suspect_at = -inf
         self._probe_at = self._timeout_at = inf
+        self._probed_at = -inf
 
     @property
     def mtu(self) -> int:
@@ -88,6 +103,28 @@ class Plait1Session(SessionLife):
     def mtu_source(self) -> str:
         """Why that is so."""
         return self.path.source
+
+    @property
+    def proven_at(self) -> float | None:
+        """When the neighbour last answered, or frames came back to this path later than that."""
+        times = [each for each in (self.last_acknowledged, self._resumed_at) if each is not None]
+        return max(times, default=None) if self.last_acknowledged is not None else None
+
+    @property
+    def patience(self) -> float:
+        """Seconds since `proven_at` in which all may be well."""
+        is_resumed = self._resumed_at is not None and self._resumed_at == self.proven_at
+        return (RESUMED_PATIENCE - 1.0) * self._heartbeat_interval + (0.0 if is_resumed else self._rest)
+
+    def set_standby(self, is_standby: bool, now: float) -> None:
+        """Say whether frames go another way. When they come back the neighbour has to answer soon."""
+        if is_standby == self._is_standby:
+            return
+        self._is_standby = is_standby
+        if not is_standby and self.established_since is not None:
+            self._rest = RESUMED_REPEAT * self._heartbeat_interval
+            self._resumed_at = self._probe_at = now
+            self._timeout_at = now + RESUMED_PATIENCE * self._heartbeat_interval
 
     def confirm(self, now: float) -> list[Action]:
         """Begin: the mesh connection is the one that stays."""
@@ -112,9 +149,12 @@ class Plait1Session(SessionLife):
             return []
         self.last_acknowledged = now
         self.last_send_error = None
-        self._timeout_at = now + max(MISSED_HEARTBEATS * self._heartbeat_interval, FAST_HEARTBEAT)
+        self._rest_until_next(acked)
+        self._timeout_at = now + max((MISSED_HEARTBEATS - 1) * self._heartbeat_interval + self._rest, FAST_HEARTBEAT)
+        self._probe_at = max(self._probe_at, self._probed_at + self._rest)
         if self.established_since is None:  # what went before the peer was there is no loss
             self.quality = PathQuality()
+            self.quality.asked()
         self.quality.acknowledged(acked, now)
         actions: list[Action] = []
         if self.established_since is None:
@@ -199,10 +239,20 @@ class Plait1Session(SessionLife):
     def _heartbeat(self, now: float) -> list[Action]:
         if self.remote is None:
             return []
-        self._probe_at = now + (self._repeat if self.established_since is None else self._heartbeat_interval)
+        # The next one comes so soon unless this is answered.
+        repeat = min(self._rest, self._heartbeat_interval)
+        self._probe_at = now + (self._repeat if self.established_since is None else repeat)
+        self._probed_at = now
         self._repeat = min(self._repeat * 2, FAST_HEARTBEAT)
         self.quality.asked()
         return [SendProbe(LEAST)]
+
+    def _rest_until_next(self, acked: ProbeAcknowledged) -> None:
+        """Probe more slowly while nothing, or another way, is to be carried."""
+        before, self._carried = self._carried, acked.sent
+        self.path.is_idle = self._is_standby or before == self._carried
+        factor = STANDBY if self._is_standby else IDLE if self.path.is_idle else 1.0
+        self._rest = factor * self._heartbeat_interval
 
     def _search(self, now: float) -> list[Action]:
         """Search the path's MTU from the start, as soon as the path works and its first hop is known."""
