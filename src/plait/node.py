@@ -26,6 +26,7 @@ from plait.dns.containers import ContainerNames
 from plait.dns.resolver import Resolver
 from plait.docker.client import DockerClient
 from plait.docker.events import EngineWatch
+from plait.duplicates import Duplicates
 from plait.errors import NotFound, StateError
 from plait.health_report import events_model, health_model
 from plait.history import Kind
@@ -136,6 +137,7 @@ class Node:
             lambda: self._targets.unresolved_count,
             self._transport.flush,
         )
+        self._duplicates = Duplicates(self._router, store, self._transport, self._troubles)
         self._attaching = Attaching(self._attacher, self.addresses)
         self._upkeep = Upkeep(
             config,
@@ -149,7 +151,7 @@ class Node:
             self._bridge,
             self._attacher,
             self.addresses,
-            self._release_names,
+            self._follow_addresses,
         )
         self._pulse = Pulse(
             self._pump, self._bridge, host.kernel, self._overlays, self._troubles, lambda: self._is_ready
@@ -246,7 +248,7 @@ class Node:
         if self.addresses is not None:
             self.addresses.found(holdings.claims(self._store))
             self.addresses.open()
-        self._release_names()
+        self._follow_addresses()
         self._is_ready = True
         await self._pulse.look()
         sdnotify.notify("READY=1", f"STATUS=node {self.name} of {len(self._targets.texts)} targets")
@@ -255,6 +257,7 @@ class Node:
 
     def _on_peer_gone(self, peer: PeerName) -> None:
         self._announcements.forget(peer)
+        self._duplicates.forget(peer)
         if self.names is not None:
             self.names.service.peer_gone(peer)
         if self.addresses is not None:
@@ -285,8 +288,9 @@ class Node:
                 held = [cidr.partition("/")[0] for cidr in attachment.cidrs]
                 await self.name_container(attachment.docker_id, held)
 
-    def _release_names(self) -> None:
-        """Delete names of containers for addresses that they have no longer."""
+    def _follow_addresses(self) -> None:
+        """Tell who has which addresses now, and delete names of containers for those that they have no longer."""
+        self._duplicates.look()
         if self.names is not None:
             self.names.containers_have(holdings.container_addresses(self._store))
 
@@ -364,7 +368,7 @@ class Node:
         try:
             return await self._troubles.keeping(self._attaching.attach(container, cidrs, multicast_route))
         finally:
-            self._release_names()
+            self._follow_addresses()
             self._overlays.ask_kernel()
 
     async def name_container(self, container: str, addresses: list[str]) -> None:
@@ -377,16 +381,22 @@ class Node:
         try:
             return await self._troubles.keeping(self._attaching.detach(container, cidrs))
         finally:
-            self._release_names()
+            self._follow_addresses()
             self._overlays.ask_kernel()
 
     async def expose(self, cidrs: list[str], masquerade: bool) -> list[str]:
         """See NodeService."""
-        return await self._troubles.keeping(self._attaching.expose(cidrs, masquerade))
+        try:
+            return await self._troubles.keeping(self._attaching.expose(cidrs, masquerade))
+        finally:
+            self._follow_addresses()
 
     async def hide(self, cidrs: list[str]) -> list[str]:
         """See NodeService."""
-        return await self._troubles.keeping(self._attaching.hide(cidrs))
+        try:
+            return await self._troubles.keeping(self._attaching.hide(cidrs))
+        finally:
+            self._follow_addresses()
 
     async def is_running(self, ident: str) -> bool:
         """See NodeService."""

@@ -33,7 +33,7 @@ PENDING_PATIENCE = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Upkeep:
-    """The rooms of a node that are looked after. `release_names`: delete those that containers have no longer."""
+    """The rooms of a node that are looked after. `follow_addresses`: tell of what was attached and detached."""
 
     config: Config
     host: Host
@@ -46,7 +46,7 @@ class Upkeep:
     bridge: BridgeKeeper
     attacher: Attacher
     addresses: AddressService | None
-    release_names: Callable[[], None]
+    follow_addresses: Callable[[], None]
     woken: asyncio.Event = field(default_factory=asyncio.Event)
     """Set to have everything looked at now: a container ended."""
 
@@ -69,7 +69,7 @@ class Upkeep:
                 self.troubles.report("bridge", str(error), "put it right, or 'plait stop' and 'plait launch'")
                 continue
             finally:
-                self.release_names()
+                self.follow_addresses()
                 self.targets.save_again()
                 self._look_for_pending()
             self.troubles.clear("bridge")

@@ -19,7 +19,7 @@ MAX_MACS = 1024
 WORDS_PER_MESSAGE = 256
 """Peers in one payload: with 64 containers each, some 130 kB."""
 
-_MAC_BYTES = 6
+MAC_BYTES = 6
 _MAX_NAME = (1 << 48) - 1
 
 
@@ -61,8 +61,17 @@ class MacNews:
 class Announcements:
     """The owner of the channel. `known` are the peers of the mesh: words of others are not kept."""
 
-    def __init__(self, us: PeerName, known: Container[PeerName], on_change: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        us: PeerName,
+        known: Container[PeerName],
+        on_change: Callable[[], None],
+        *,
+        item_bytes: int = MAC_BYTES,
+    ) -> None:
+        """`item_bytes`: length of an address; other channels tell other addresses in the same way."""
         self._us = us
+        self._item_bytes = item_bytes
         self._known = known
         self._on_change = on_change
         self._words: dict[PeerName, Word] = {}
@@ -72,7 +81,7 @@ class Announcements:
         owners: dict[bytes, PeerName] = {}
         for peer, word in sorted(self._words.items(), key=lambda item: item[1].version):
             if peer != self._us:
-                owners.update(dict.fromkeys(_split(word.macs), peer))
+                owners.update(dict.fromkeys(_split(word.macs, self._item_bytes), peer))
         return owners
 
     def set_own(self, macs: Iterable[bytes], wall_time: float) -> GossipData | None:
@@ -101,7 +110,7 @@ class Announcements:
 
     def receive(self, payload: bytes, now: float) -> GossipData | None:
         """Merge; what was newer is news. Raises GossipRefused for what cannot be read."""
-        accepted = [PeerName(word.peer) for word in _decode(payload) if self._accept(word)]
+        accepted = [PeerName(word.peer) for word in _decode(payload, self._item_bytes) if self._accept(word)]
         if not accepted:
             return None
         self._on_change()
@@ -109,7 +118,7 @@ class Announcements:
 
     def receive_broadcast(self, source: PeerName, payload: bytes, now: float) -> GossipData | None:
         """Merge what a peer told all, and pass it on along its tree."""
-        words = _decode(payload)
+        words = _decode(payload, self._item_bytes)
         accepted = [word for word in words if self._accept(word)]
         if accepted:
             self._on_change()
@@ -133,7 +142,7 @@ class Announcements:
         return True
 
 
-def _decode(payload: bytes) -> list[Word]:
+def _decode(payload: bytes, item_bytes: int) -> list[Word]:
     try:
         words = _decoder.decode(payload)
     except msgspec.DecodeError as error:
@@ -143,12 +152,12 @@ def _decode(payload: bytes) -> list[Word]:
             raise GossipRefused(
                 f"addresses of containers of a peer {word.peer:x} in version {word.version}: no such peer"
             )
-        if len(word.macs) % _MAC_BYTES or len(word.macs) > MAX_MACS * _MAC_BYTES:
+        if len(word.macs) % item_bytes or len(word.macs) > MAX_MACS * item_bytes:
             raise GossipRefused(
-                f"{len(word.macs)} bytes of container addresses: not up to {MAX_MACS} addresses of 6 bytes"
+                f"{len(word.macs)} bytes of container addresses: not up to {MAX_MACS} addresses of {item_bytes} bytes"
             )
     return words
 
 
-def _split(macs: bytes) -> list[bytes]:
-    return [macs[start : start + _MAC_BYTES] for start in range(0, len(macs), _MAC_BYTES)]
+def _split(macs: bytes, item_bytes: int) -> list[bytes]:
+    return [macs[start : start + item_bytes] for start in range(0, len(macs), item_bytes)]
