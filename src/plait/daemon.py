@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from plait import logs
 from plait.config import Config
 from plait.errors import PlaitError
+from plait.host import arguments
 from plait.node import Node
 from plait.startup import Host, open_host, pid_file, reset_host
 from plait.state import Store
@@ -18,6 +19,7 @@ _log = logging.getLogger("plait")
 def run(config: Config) -> int:
     """Be a node until SIGTERM, SIGINT or `plait stop`; gives the exit code. Errors end as one sentence in the log."""
     logs.set_up(config.log_level, config.log_format)
+    _hide(config.password)
     try:
         with Store(config.state_dir) as store, open_host(config, store) as host, pid_file(config.run_dir):
             is_reset = asyncio.run(_live(config, store, host))
@@ -30,6 +32,16 @@ def run(config: Config) -> int:
     except BaseExceptionGroup as errors:
         return _explain(errors)
     return 0
+
+
+def _hide(password: bytes | None) -> None:
+    """Take the password from where other users see it, if it is there."""
+    if password is None:
+        return
+    try:
+        arguments.hide(password)
+    except OSError as error:
+        _log.warning("a password among the node's arguments can be seen by other users (%s): use WEAVE_PASSWORD", error)
 
 
 async def _live(config: Config, store: Store, host: Host) -> bool:

@@ -166,3 +166,50 @@ def test_the_log_can_be_json_and_has_the_event(lab: Lab) -> None:
     lines = [json.loads(line) for line in log(one).splitlines()]
     assert all({"ts", "level", "logger", "message"} <= line.keys() for line in lines)
     assert "node_started" in [line.get("event") for line in lines]
+
+
+@WAYS
+def test_the_watchdog_is_fed_while_frames_can_move_and_not_by_a_timer(lab: Lab, extra: tuple[str, ...]) -> None:
+    one = lab.host("h1")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(f"{one.directory}/notify")
+        manager.setblocking(False)
+        words = [f"--run-dir={one.directory}/run", f"--state-dir={one.directory}/state", "--nickname=h1", *extra]
+        environment = {"NOTIFY_SOCKET": f"{one.directory}/notify", "WATCHDOG_USEC": "2000000"}
+        one.spawn([sys.executable, "-m", "plait", "daemon", *words], environment)
+        wait_until(lambda: b"READY=1" in _heard(manager), "the node is ready", PATIENCE)
+        wait_until(lambda: b"WATCHDOG=1" in _heard(manager), "the watchdog is fed", PATIENCE)
+        if extra:
+            _starves(one, manager)
+        else:
+            one.run(["ip", "link", "delete", "weave"])
+            assert any("bridge weave is gone" in fault["What"] for fault in health(one)[1]["Faults"])
+        wait_until(lambda: b"WATCHDOG=1" in _heard(manager), "it is fed again", PATIENCE)
+
+
+def _starves(host: Host, manager: socket.socket) -> None:
+    """While the pump that carries all frames hangs nothing feeds the watchdog."""
+    pump = report(host)["Plait"]["Pump"]["pid"]
+    os.kill(pump, signal.SIGSTOP)
+    assert health(host)[0] == 503
+    _heard(manager)
+    while Path(f"/proc/{pump}").exists() and _state(pump) == "T":
+        assert b"WATCHDOG=1" not in _heard(manager)
+        time.sleep(0.1)
+
+
+def _state(process: int) -> str:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
+
+
+def _heard(manager: socket.socket) -> bytes:
+    """What came since the last call."""
+    heard = b""
+    while True:
+        try:
+            heard += manager.recv(1000)
+        except BlockingIOError:
+            return heard
