@@ -62,7 +62,7 @@ def _path(live: LiveConnection) -> PathFigures:
         user_overlay=None if live.user is None else live.overlay,
         choice=MEANT_SO if is_meant_so else live.switch.choice,
         mtu_source=MTU_SOURCES.get(session.mtu_source, OTHER_SOURCE),
-        jitter=None if quality is None or quality.rtt is None else quality.rtt_variation,
+        jitter=None if quality is None else quality.jitter,
         black_holes=sum(path.black_holes for path in measured),
     )
 

@@ -134,6 +134,7 @@ def _detail(sources: Sources, link: Link) -> model.ConnectionDetail:
         cipher=_cipher(link, live.overlay) if live else None,
         established_since=None if established is None else established + sources.clock_offset,
         rtt=quality.rtt if quality else None,
+        jitter=quality.jitter if quality else None,
         loss=quality.loss if quality else None,
         rate_sent=quality.tx_rate if quality else None,
         rate_received=quality.rx_rate if quality else None,

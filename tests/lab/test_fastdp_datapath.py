@@ -108,7 +108,9 @@ def test_two_hosts_without_nodes(lab: Lab, way: Way) -> None:
     # What another tool takes away comes back, and is told.
     with one.entered():
         assert heir.ensure([other.ip]) == []
+        assert heir.lacks() == []
         detach(underlay_index(one), Direction.INGRESS, pins(one) / f"link-{underlay_index(one)}-ingress", way)
+        assert heir.lacks() == ["eBPF program from_underlay is gone from the ingress of eth0"]
         (told,) = heir.ensure([other.ip])
         assert told == "eBPF program from_underlay was gone from the ingress of eth0: attached it again"
         assert heir.ensure([other.ip]) == []

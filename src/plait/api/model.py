@@ -184,6 +184,7 @@ class ConnectionDetail(_Wire, frozen=True):
     rate_sent: float | None
     rate_received: float | None
     counters: dict[str, int]
+    jitter: float | None = None
     address: str = ""
     weave: bool = False
     fragments: bool | None = None

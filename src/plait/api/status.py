@@ -291,6 +291,8 @@ def _of_path(detail: ConnectionDetail) -> Iterator[str]:
         yield f' path-mtu={detail.path_mtu} mtu-source="{detail.mtu_source}"'
     if detail.rtt is not None:
         yield f" rtt={detail.rtt * 1000:.2f}ms"
+    if detail.jitter is not None:
+        yield f" jitter={detail.jitter * 1000:.2f}ms"
     if detail.loss is not None:
         yield f" loss={detail.loss * 100:.1f}%"
     if detail.rate_sent is not None and detail.rate_received is not None:

@@ -11,10 +11,13 @@ ENOUGH_DATAGRAMS = 100
 """So many data datagrams in the window make a measure of loss; below, only the probes themselves are counted."""
 
 SMOOTHING = 1 / 8
-"""Of the round-trip time (RFC 6298, alpha) and, twice that, its variation (beta)."""
+"""Of the round-trip time (RFC 6298, alpha)."""
 
 SUSPICION_INTERVAL = 5.0
 """Seconds between two suspicions that `is_losing` is a black hole: each costs a probe of the path's MTU."""
+
+JITTER_GAIN = 1 / 16
+"""Of the jitter (RFC 3550, 6.4.1)."""
 
 MAX_SAMPLES = 512
 PROBES_REMEMBERED = 30
@@ -44,12 +47,14 @@ class PathQuality:
 
     def __init__(self) -> None:
         self.rtt: float | None = None
-        self.rtt_variation = 0.0
+        self.jitter: float | None = None
+        """How much one round trip differs from the next, smoothed (RFC 3550, 6.4.1, with round trips for transits)."""
         self.is_losing = False
         """Data vanished since the last probe, which passed: maybe what is large does not fit the path any more."""
         self._samples: deque[tuple[float, Sample]] = deque(maxlen=MAX_SAMPLES)
         self._probes: deque[bool] = deque(maxlen=PROBES_REMEMBERED)
         self._is_waiting = False
+        self._last_rtt: float | None = None
 
     def asked(self) -> None:
         """Note that a heartbeat is sent: an earlier one without an answer is lost."""
@@ -95,11 +100,11 @@ class PathQuality:
         return self._rate(lambda acked: acked.rx_bytes)
 
     def _measure_rtt(self, rtt: float) -> None:
-        if self.rtt is None:
-            self.rtt, self.rtt_variation = rtt, rtt / 2
-        else:
-            self.rtt_variation += 2 * SMOOTHING * (abs(rtt - self.rtt) - self.rtt_variation)
-            self.rtt += SMOOTHING * (rtt - self.rtt)
+        if self._last_rtt is not None:
+            self.jitter = self.jitter or 0.0
+            self.jitter += JITTER_GAIN * (abs(rtt - self._last_rtt) - self.jitter)
+        self._last_rtt = rtt
+        self.rtt = rtt if self.rtt is None else self.rtt + SMOOTHING * (rtt - self.rtt)
 
     def _rate(self, count: Callable[[Sample], int]) -> float | None:
         if len(self._samples) < 2:

@@ -26,14 +26,14 @@ def test_nothing_is_known_before_an_acknowledgement() -> None:
 def test_the_round_trip_time_is_smoothed_as_tcps() -> None:
     quality = PathQuality()
     quality.acknowledged(acked(rtt=0.1), 0.0)
-    assert (quality.rtt, quality.rtt_variation) == (0.1, 0.05)
+    assert (quality.rtt, quality.jitter) == (0.1, None)
     quality.acknowledged(acked(rtt=0.3), 1.0)
     assert quality.rtt == pytest.approx(7 / 8 * 0.1 + 1 / 8 * 0.3)
-    assert quality.rtt_variation == pytest.approx(3 / 4 * 0.05 + 1 / 4 * 0.2)
+    assert quality.jitter == pytest.approx(0.2 / 16)
     for second in range(2, 100):
         quality.acknowledged(acked(rtt=0.02), second)
     assert quality.rtt == pytest.approx(0.02, rel=0.01)
-    assert quality.rtt_variation == pytest.approx(0.0, abs=0.001)
+    assert quality.jitter == pytest.approx(0.0, abs=0.001)
 
 
 def test_loss_is_that_of_data_where_there_is_enough_of_it() -> None:
