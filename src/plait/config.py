@@ -34,6 +34,8 @@ MIN_MTU, MAX_MTU = 576, 65535
 MAX_LINK_NAME = 15
 # Of the first octet of a MAC address (IEEE 802); the bridge gets the node's name as its own.
 MULTICAST_BIT = 0x01
+# A lease is renewed five times in its time, and an answer may take three seconds.
+MIN_RECLAIM_AFTER, MAX_RECLAIM_AFTER = 15, 30 * 24 * 3600
 # Port + 1 belongs to the fast datapath.
 MAX_PORT = 65534
 # HOST_NAME_MAX of Linux is 64, DNS names have up to 253; every peer keeps and gossips the nickname of every other.
@@ -75,6 +77,8 @@ class Config:
     ipalloc_init: Initial = field(default_factory=Initial)
     ipalloc_default_subnet: Cidr | None = None
     """Where addresses come from if no subnet is named; None: the range."""
+    reclaim_after: float = 0.0
+    """Seconds after which the ranges of a peer that is gone go to another; 0: never."""
     resume: bool = False
     peers: tuple[str, ...] = ()
     state_dir: Path = DEFAULT_STATE_DIR
@@ -140,6 +144,11 @@ class Config:
         missing = "specified without --ipalloc-range."
         yield whole is not None or self.ipalloc_init == Initial(), f"--ipalloc-init {missing}"
         yield whole is not None or subnet is None, f"--ipalloc-default-subnet {missing}"
+        yield whole is not None or not self.reclaim_after, f"--reclaim-after {missing}"
+        yield (
+            self.reclaim_after == 0 or MIN_RECLAIM_AFTER <= self.reclaim_after <= MAX_RECLAIM_AFTER,
+            f"--reclaim-after {self.reclaim_after:g}s is not between {MIN_RECLAIM_AFTER}s and 30 days; 0s: never",
+        )
         yield (
             whole is None or whole.range.size > 0,
             f"--ipalloc-range {whole} ends with the last of all addresses: choose another, such as {DEFAULT_RANGE}",

@@ -72,4 +72,7 @@ def _addresses(allocator: Allocator) -> AddressFigures:
         owned=sum(piece.size for piece in allocator.ring.owned()),
         free=allocator.space.free.size,
         agreed=not allocator.ring.is_empty,
+        suspended=not allocator.may_give(),
+        reclaimed=0 if allocator.guard is None else allocator.guard.taken,
+        electors=0 if allocator.guard is None else allocator.guard.electors,
     )

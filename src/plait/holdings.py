@@ -23,6 +23,11 @@ def claims(store: Store) -> Iterator[Claim]:
             yield Claim(None, use.ident, Cidr.parse(use.cidr), is_container=use.ident != EXPOSED)
 
 
+def address_of(cidr: str) -> int:
+    """Give the IPv4 address of a use as a number."""
+    return Cidr.parse(cidr).address
+
+
 def container_addresses(store: Store) -> set[str]:
     """Give the addresses of containers, without their lengths."""
     return {cidr.partition("/")[0] for attachment in store.attachments for cidr in attachment.cidrs}

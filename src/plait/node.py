@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from plait import checkup, holdings, sdnotify
+from plait.address_care import AddressCare
 from plait.api import model
 from plait.api.health import EventPage, Health
 from plait.api.server import serve
@@ -32,7 +33,6 @@ from plait.health_report import events_model, health_model
 from plait.history import Kind
 from plait.host import udp, underlay
 from plait.ipam.attaching import Attaching
-from plait.ipam.check import check
 from plait.liaison import Liaison
 from plait.mesh.gossip import GossipData
 from plait.mesh.name import PeerName
@@ -48,7 +48,7 @@ from plait.overlay.switch import FASTDP
 from plait.parts import new_addresses, new_identity, new_router, prepare_loop
 from plait.pulse import Pulse
 from plait.report import Sources, build_report
-from plait.startup import Host, range_overlap
+from plait.startup import Host
 from plait.state import Store
 from plait.supervisor import Supervisor, Task
 from plait.targets import Targets
@@ -170,6 +170,7 @@ class Node:
         self._router.register(QUESTIONS_CHANNEL, self._asking.channel)
         self._checkup = Checkup(self.report, self._overlays.handed, self._troubles)
         self._asking.answers(checkup.TOPIC, self._checkup.answer)
+        self._care = AddressCare(config, store, self._router, self.addresses, self._asking, self._troubles)
         self._engine_watch = EngineWatch(docker, self._upkeep.woken.set, self._troubles) if docker else None
         self._tracer = Tracer(self._router, self._overlays, self._pump, self._attacher, config.bridge, config.port)
 
@@ -203,6 +204,8 @@ class Node:
     def _tasks(self) -> list[Task]:
         return [
             *([Task("addresses", self.addresses.run)] if self.addresses is not None else []),
+            Task("leases", self._care.keep_leases),
+            Task("troubles of addresses", self._care.keep_telling),
             # Without it the connections of the mesh are gone, and what others know of them is wrong.
             Task("mesh", self._transport.run, is_vital=True),
             Task("pump", self._pump.run),
@@ -402,12 +405,14 @@ class Node:
         """See NodeService."""
         return await self._attacher.is_running(ident)
 
-    async def check_addresses(self) -> list[model.Finding]:
+    async def check_addresses(self, is_everywhere: bool) -> list[model.Finding]:
         """See NodeService."""
-        allocator = None if self.addresses is None else self.addresses.allocator
-        overlap = await asyncio.to_thread(range_overlap, self._config)
-        found = check(allocator, holdings.uses(self._store), self._router.peers, overlap)
+        found = await (self._care.check_all() if is_everywhere else self._care.check())
         return [model.Finding(each.what, each.cure) for each in found]
+
+    async def reclaim(self, peers: list[str], is_dry_run: bool, is_forced: bool) -> list[model.Reclaimed]:
+        """See NodeService."""
+        return await self._care.reclaim(peers, is_dry_run=is_dry_run, is_forced=is_forced)
 
     async def interfaces(self, idents: list[str]) -> list[model.Interface]:
         """See NodeService."""
@@ -431,7 +436,7 @@ class Node:
         """End the node; the caller of `run` cleans up after a reset."""
         self.is_reset = reset
         if reset and self.addresses is not None:
-            self.addresses.leave()
+            await self._care.leave()
             await asyncio.sleep(HANDOVER_SECONDS)
         self.request_stop()
 

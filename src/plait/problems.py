@@ -13,7 +13,7 @@ VARIATION_INTERVAL = 60.0
 
 PROBLEM_KINDS = (
     *("pending", "lost", "refused", "target", "fastdp", "frozen", "pump", "bridge"),
-    *("addresses", "range", "state", "store", "doctor", "task", "duplicate"),
+    *("addresses", "reclaim", "range", "state", "store", "doctor", "task", "duplicate"),
 )
 """What a problem touches: the first word of its key."""
 

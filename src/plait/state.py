@@ -24,9 +24,10 @@ from plait.mesh.name import InvalidPeerName, PeerName
 
 FILE_NAME = "plait.db"
 LOCK_NAME = "plait.lock"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 APPLICATION_ID = 0x706C6974  # "plit": tells our file from another program's SQLite file
 
+_RECLAIM = "CREATE TABLE reclaim (only INTEGER PRIMARY KEY CHECK (only = 0), content BLOB NOT NULL);\n"
 _SCHEMA = f"""
 CREATE TABLE identity (only INTEGER PRIMARY KEY CHECK (only = 0), peer_name TEXT NOT NULL);
 CREATE TABLE targets (position INTEGER PRIMARY KEY, target TEXT NOT NULL);
@@ -34,12 +35,12 @@ CREATE TABLE attachments (
     ident TEXT PRIMARY KEY, netns TEXT NOT NULL, netns_id TEXT NOT NULL, pid INTEGER, docker_id TEXT,
     cidrs TEXT NOT NULL, multicast_route INTEGER NOT NULL
 );
-CREATE TABLE exposures (cidr TEXT PRIMARY KEY, masquerade INTEGER NOT NULL);{table.SCHEMA}
+CREATE TABLE exposures (cidr TEXT PRIMARY KEY, masquerade INTEGER NOT NULL);{table.SCHEMA}{_RECLAIM}
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 """
 # What is run on a file of the version before.
-_MIGRATIONS = {2: table.SCHEMA}
+_MIGRATIONS = {2: table.SCHEMA, 3: _RECLAIM}
 _PUT_ATTACHMENT = """
 INSERT INTO attachments VALUES (?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (ident) DO UPDATE SET netns = excluded.netns, netns_id = excluded.netns_id, pid = excluded.pid,
@@ -87,6 +88,7 @@ class Store:
         self.damage = None
         self._peer_name: PeerName | None = None
         self._addresses: Snapshot | None = None
+        self._reclaim: bytes | None = None
         self._mutex = threading.Lock()
         with contextlib.ExitStack() as undo:
             self._lock_fd = _lock(self.path.parent)
@@ -135,6 +137,11 @@ class Store:
     def addresses(self) -> Snapshot | None:
         """The range's division and who holds which address, as last kept; None if that never was."""
         return self._addresses
+
+    @property
+    def reclaim(self) -> bytes | None:
+        """What `ipam.reclaim` keeps, which only that can read; None if that never was."""
+        return self._reclaim
 
     def attachment(self, ident: str) -> Attachment | None:
         """The attachment of one container."""
@@ -191,6 +198,12 @@ class Store:
             self._run(*table.changes(self._addresses, snapshot))
             self._addresses = snapshot
 
+    def set_reclaim(self, content: bytes) -> None:
+        """Replace what `ipam.reclaim` keeps."""
+        with self._mutex:
+            self._run(("INSERT OR REPLACE INTO reclaim VALUES (0, ?)", [(content,)]))
+            self._reclaim = content
+
     def forget_addresses(self) -> None:
         """Remove the division of the range and all holdings."""
         with self._mutex:
@@ -245,6 +258,7 @@ class Store:
             attachments = [_attachment(row) for row in db.execute("SELECT * FROM attachments ORDER BY rowid")]
             exposures = [_exposure(row) for row in db.execute("SELECT * FROM exposures ORDER BY rowid")]
             addresses = table.load(db)
+            reclaim = [_blob(content) for (content,) in db.execute("SELECT content FROM reclaim")]
         except (ValueError, TypeError, InvalidPeerName, sqlite3.OperationalError) as error:
             if isinstance(error, sqlite3.OperationalError) and _code(error) != sqlite3.SQLITE_ERROR:
                 raise
@@ -254,6 +268,7 @@ class Store:
         self._attachments = {attachment.ident: attachment for attachment in attachments}
         self._exposures = {exposure.cidr: exposure for exposure in exposures}
         self._addresses = addresses
+        self._reclaim = reclaim[0] if reclaim else None
 
 
 # What SQLite says of content that is not its own. SQLITE_ERROR is "unsupported file format" here: our statements are
@@ -349,6 +364,12 @@ def _exposure(row: tuple[object, ...]) -> Exposure:
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def _blob(value: object) -> bytes:
+    if not isinstance(value, bytes):
+        raise TypeError(f"{value!r} is no blob")
     return value
 
 

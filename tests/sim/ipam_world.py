@@ -107,10 +107,14 @@ class World:
         )
         rng = random.Random(self.rng.random())
         host.allocator = Allocator(settings, self.peers_of(host), rng)
+        self.equip(host)
         self.do(host, host.allocator.start(self.clock.now, host.disk))
         life = host.life
         self.clock.call_later(self.rng.uniform(0, TICK), lambda: self._tick(host, life))
         self.clock.call_later(self.rng.uniform(0, GOSSIP_INTERVAL), lambda: self._gossip(host, life))
+
+    def equip(self, host: Host) -> None:
+        """Give a new allocator what it is to have besides."""
 
     def crash(self, host: Host) -> None:
         """End a life without a word; containers and disk stay."""
@@ -268,10 +272,20 @@ class World:
 
     def check(self) -> None:
         """No address has two owners, nor two users."""
-        pieces = sorted((piece, host.name) for host in self.hosts for piece in host.owned())
+        self.check_owners()
+        self.check_users()
+
+    def owned(self, host: Host) -> list[Range]:
+        """What a host may hand out, now or after a start."""
+        return host.owned()
+
+    def check_owners(self) -> None:
+        pieces = sorted((piece, host.name) for host in self.hosts for piece in self.owned(host))
         for (piece, owner), (following, other) in itertools.pairwise(pieces):
             if following.start < piece.end:
                 raise Violation(f"{self.where()}: {owner} owns {piece}, and {other} owns {following}")
+
+    def check_users(self) -> None:
         users: dict[int, PeerName] = {}
         for host in self.hosts:
             for address in host.held():

@@ -136,7 +136,7 @@ def test_a_file_of_the_first_schema_gets_what_it_lacks(tmp_path: Path) -> None:
         fill(store)
     database = sqlite3.connect(tmp_path / FILE_NAME)
     with database:
-        for name in ("ring", "ring_entries", "holdings"):
+        for name in ("ring", "ring_entries", "holdings", "reclaim"):
             database.execute(f"DROP TABLE {name}")
         database.execute("PRAGMA user_version = 1")
     database.close()

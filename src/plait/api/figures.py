@@ -24,11 +24,18 @@ class PathFigures(_Wire, frozen=True):
 
 
 class AddressFigures(_Wire, frozen=True):
-    """Addresses that this peer `owned`, those of them that are `free`; `agreed`: the range is divided."""
+    """Addresses that this peer `owned`, those of them that are `free`; `agreed`: the range is divided.
+
+    `suspended`: none may be given out; `reclaimed`: how many were taken over from peers that are gone;
+    `electors`: how many peers, this one included, decide whether others may take over ours, 0 without such a choice.
+    """
 
     owned: int
     free: int
     agreed: bool
+    suspended: bool
+    reclaimed: int
+    electors: int
 
 
 class NameFigures(_Wire, frozen=True):

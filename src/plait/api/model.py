@@ -419,6 +419,15 @@ class Finding(msgspec.Struct, frozen=True):
     cure: str
 
 
+class Reclaimed(msgspec.Struct, frozen=True):
+    """What became of the ranges of a peer: how many `addresses` they are, how many this node `reclaimed`, in words."""
+
+    peer: str
+    addresses: int
+    reclaimed: int
+    what: str
+
+
 class NodeService(Protocol):
     """A running node as the API sees it. Every method may raise PlaitError."""
 
@@ -470,8 +479,11 @@ class NodeService(Protocol):
     async def hide(self, cidrs: list[str]) -> list[str]:
         """Take them (all, if none is named) away; only addresses that were there are named in the answer."""
 
-    async def check_addresses(self) -> list[Finding]:
-        """Find what is wrong with the addresses of this host."""
+    async def check_addresses(self, is_everywhere: bool) -> list[Finding]:
+        """Find what is wrong with the addresses of this host, or of all that are in the mesh."""
+
+    async def reclaim(self, peers: list[str], is_dry_run: bool, is_forced: bool) -> list[Reclaimed]:
+        """Take over the ranges of these peers, or of all that are gone; forced without asking others."""
 
     async def interfaces(self, idents: list[str]) -> list[Interface]:
         """Interfaces of the named containers; `weave:expose` is the bridge, `weave:allids` all containers."""

@@ -33,6 +33,19 @@ ENCRYPTION = Definition("plait_mesh_password", "1 if the node has a password")
 AGREED = Definition("plait_ipam_agreed", "1 if the range is divided among the peers", absent=_NO_ALLOCATOR)
 OWNED = Definition("plait_ipam_owned_addresses", "Addresses of the range that this peer owns", absent=_NO_ALLOCATOR)
 FREE = Definition("plait_ipam_free_addresses", "Those of them that are free", absent=_NO_ALLOCATOR)
+SUSPENDED = Definition(
+    "plait_ipam_suspended", "1 while none may be given out, as others may take them over", absent=_NO_ALLOCATOR
+)
+RECLAIMED = Definition(
+    "plait_ipam_reclaimed_addresses_total",
+    "Addresses taken over from peers that are gone (--reclaim-after, plait ipam reclaim)",
+    absent=_NO_ALLOCATOR,
+)
+ELECTORS = Definition(
+    "plait_ipam_electors",
+    "Peers, this one included, of which a majority must hear of it, or its addresses may be taken over (1: nobody may)",
+    absent=_NO_ALLOCATOR,
+)
 
 DNS_UP = Definition("plait_dns_up", "1 if names are answered at an address of this host", absent=_NO_NAMES)
 DNS_NAMES = Definition("plait_dns_names", "Names of the whole mesh, deleted ones excepted", absent=_NO_NAMES)
@@ -49,7 +62,7 @@ DNS_FAILURES = Definition(
 DEFINITIONS = (
     *(BUILD_INFO, READY, PROBLEMS, CONTAINERS, EXPOSED, REQUESTS),
     *(PEERS, PEER_INFO, ROUTES, TARGETS, CHANNELS, ENCRYPTION),
-    *(AGREED, OWNED, FREE, DNS_UP, DNS_NAMES, DNS_QUERIES, DNS_FAILURES),
+    *(AGREED, OWNED, FREE, SUSPENDED, RECLAIMED, ELECTORS, DNS_UP, DNS_NAMES, DNS_QUERIES, DNS_FAILURES),
 )
 
 
@@ -83,6 +96,9 @@ def _addresses(report: Report) -> Iterator[Metric]:
         yield AGREED.value(figures.agreed)
         yield OWNED.value(figures.owned)
         yield FREE.value(figures.free)
+        yield SUSPENDED.value(figures.suspended)
+        yield RECLAIMED.value(figures.reclaimed)
+        yield ELECTORS.value(figures.electors)
 
 
 def _names(report: Report) -> Iterator[Metric]:

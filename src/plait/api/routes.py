@@ -70,8 +70,18 @@ class IdentsBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     idents: list[str]
 
 
-class EmptyBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class CheckBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Body of /plait/ipam-check; the answer is `{"findings": [{"what", "cure"}, ...]}`."""
+
+    everywhere: bool = False
+
+
+class ReclaimBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of /plait/ipam-reclaim; the answer is `{"peers": [{"peer", "addresses", "reclaimed", "what"}, ...]}`."""
+
+    peers: list[str] = []
+    dry_run: bool = False
+    force: bool = False
 
 
 class TraceBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -128,6 +138,7 @@ class Routes:
             web.post("/plait/interfaces", self._interfaces),
             web.post("/plait/trace", self._trace),
             web.post("/plait/ipam-check", self._check_addresses),
+            web.post("/plait/ipam-reclaim", self._reclaim),
             web.post("/plait/doctor", self._doctor),
             web.post("/plait/stop", self._stop),
             *NameRoutes(self._service).routes(),
@@ -217,8 +228,13 @@ class Routes:
         return json_answer({"interfaces": msgspec.to_builtins(await self._service.interfaces(body.idents))})
 
     async def _check_addresses(self, request: web.Request) -> web.Response:
-        await json_body(request, EmptyBody)
-        return json_answer({"findings": msgspec.to_builtins(await self._service.check_addresses())})
+        body = await json_body(request, CheckBody)
+        return json_answer({"findings": msgspec.to_builtins(await self._service.check_addresses(body.everywhere))})
+
+    async def _reclaim(self, request: web.Request) -> web.Response:
+        body = await json_body(request, ReclaimBody)
+        results = await self._service.reclaim(body.peers, body.dry_run, body.force)
+        return json_answer({"peers": msgspec.to_builtins(results)})
 
     async def _trace(self, request: web.Request) -> web.Response:
         body = await json_body(request, TraceBody)

@@ -38,20 +38,56 @@ def rmpeer(peers: tuple[str, ...], force: bool, run_dir: Path) -> None:
         raise PlaitError("")
 
 
-@click.command(cls=Verb, short_help="Check the addresses of this host, or take over those of Weave.")
-@click.argument("action", type=click.Choice(["check", "import"]))
-@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.command(cls=Verb, short_help="Check addresses, take over those of peers that are gone, or those of Weave.")
+@click.argument("action", type=click.Choice(["check", "reclaim", "import"]))
+@click.argument("words", nargs=-1)
+@click.option("--all", "is_everywhere", is_flag=True, help="check: on all nodes of the mesh.")
+@click.option("--dry-run", "is_dry_run", is_flag=True, help="reclaim: only say what could be taken over, or why not.")
+@click.option("--force", "is_forced", is_flag=True, help="reclaim: without asking others, as rmpeer does.")
 @json_option
 @run_dir_option
 @state_dir_option
-def ipam(action: str, file: Path | None, as_json: bool, run_dir: Path, state_dir: Path) -> None:
-    """Check the addresses of this host; or import FILE, Weave's weavedata.db, before the first launch."""
-    if (action == "import") != (file is not None):
-        raise click.UsageError("'import' takes a file, and 'check' takes none", click.get_current_context())
-    if file is not None:
-        _print_import(_imported(file, state_dir), as_json)
-        return
-    findings = Client(run_dir).call("ipam-check")["findings"]
+def ipam(
+    action: str,
+    words: tuple[str, ...],
+    is_everywhere: bool,
+    is_dry_run: bool,
+    is_forced: bool,
+    as_json: bool,
+    run_dir: Path,
+    state_dir: Path,
+) -> None:
+    """Check the addresses of this host (--all: of all); reclaim those of PEERS, or of all that are gone for long;
+
+    or import FILE, Weave's weavedata.db, before the first launch.
+    """
+    context = click.get_current_context()
+    if len(words) != {"check": 0, "import": 1}.get(action, len(words)):
+        raise click.UsageError("'import' takes one file, 'check' nothing, and 'reclaim' peers", context)
+    if (is_everywhere and action != "check") or ((is_dry_run or is_forced) and action != "reclaim"):
+        raise click.UsageError("--all is for 'check', --dry-run and --force are for 'reclaim'", context)
+    if action == "import":
+        _print_import(_imported(Path(words[0]), state_dir), as_json)
+    elif action == "reclaim":
+        _reclaim(Client(run_dir), list(words), as_json, dry_run=is_dry_run, force=is_forced)
+    else:
+        _check(Client(run_dir), as_json, is_everywhere)
+
+
+def _reclaim(client: Client, peers: list[str], as_json: bool, **how: bool) -> None:
+    """Ends with 1 unless all that was named, or can be, is reclaimed."""
+    results = client.call("ipam-reclaim", peers=peers, **how)["peers"]
+    if as_json:
+        click.echo(json.dumps({"peers": results}))
+    for result in () if as_json else results:
+        click.echo(f"{result['peer']}: {result['what']}")
+    if not how["dry_run"] and any(result["reclaimed"] < result["addresses"] for result in results):
+        raise PlaitError("")
+
+
+def _check(client: Client, as_json: bool, is_everywhere: bool) -> None:
+    """Ends with 1 if anything is wrong."""
+    findings = client.call("ipam-check", everywhere=is_everywhere)["findings"]
     if as_json:
         click.echo(json.dumps({"findings": findings}))
     for finding in () if as_json else findings:

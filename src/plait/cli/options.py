@@ -82,6 +82,7 @@ _NODE_OPTIONS = (
     click.option("--ipalloc-range", "--iprange", envvar="IPALLOC_RANGE", help="Addresses to share out (10.32.0.0/12)."),
     click.option("--ipalloc-init", envvar="IPALLOC_INIT", help="consensus[=N], seed=NAME,NAME or observer."),
     click.option("--ipalloc-default-subnet", help="Where addresses come from if none is named. Default: the range."),
+    click.option("--reclaim-after", help="Take over ranges of peers that are gone so long, like 1h. Default: never."),
     click.option("--no-dns", is_flag=True, help="Keep and answer no names."),
     click.option("--dns-domain", help="Domain of the mesh's names (weave.local)."),
     click.option("--dns-listen-address", help="Where names are answered, IP:PORT. Default: port 53 of docker0."),
@@ -102,6 +103,7 @@ _NAMED_ALIKE = (
 def make_config(options: dict[str, Any]) -> "Config":
     """Build a Config from the options of `node_options` and the peers; raises ConfigError."""
     from plait.config import Config, parse_range, parse_subnets
+    from plait.dns.settings import parse_duration
     from plait.ipam.initial import parse_initial
     from plait.overlay.switch import FASTDP, OVERLAYS
 
@@ -119,6 +121,8 @@ def make_config(options: dict[str, Any]) -> "Config":
             values[flag] = parse_range(f"--{flag.replace('_', '-')}", options[flag])
     if options["ipalloc_init"] is not None:
         values["ipalloc_init"] = parse_initial(options["ipalloc_init"])
+    if options["reclaim_after"] is not None:
+        values["reclaim_after"] = parse_duration(options["reclaim_after"], "--reclaim-after")
     values["dns"] = _dns_settings(options)
     return Config(
         name=_peer_name(options["name"]),

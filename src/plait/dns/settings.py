@@ -15,8 +15,8 @@ MAX_TTL = (1 << 31) - 1
 """Of a record (RFC 2181, 8)."""
 
 # Go's durations, as far as they make sense here.
-_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:ms|s|m)")
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0}
+_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:ms|s|m|h)")
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +59,13 @@ def parse_listen(text: str) -> tuple[str, int] | None:
     return host, int(port)
 
 
-def parse_duration(text: str) -> float:
-    """Read a duration like 5s, 1500ms or 1m30s; gives seconds. Raises ConfigError."""
+def parse_duration(text: str, flag: str = "--dns-fallback-timeout") -> float:
+    """Read a duration like 5s, 1500ms or 1m30s, a flag's value; gives seconds. Raises ConfigError."""
     parts = _DURATION.findall(text)
     if not parts or "".join(parts) != text:
-        raise ConfigError(f"--dns-fallback-timeout {text!r} is no duration; write one like 5s or 1500ms")
+        raise ConfigError(f"{flag} {text!r} is no duration; write one like 5s or 1500ms")
     seconds = 0.0
     for part in parts:
-        number = part.rstrip("ms")
+        number = part.rstrip("msh")
         seconds += float(number) * _UNITS[part[len(number) :]]
     return seconds

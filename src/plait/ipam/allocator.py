@@ -21,15 +21,15 @@ from plait.ipam.actions import (
     SendUnicast,
     Warn,
 )
-from plait.ipam.address import Cidr, Range, text
+from plait.ipam.address import Cidr, Range, glued, text
 from plait.ipam.codec import GossipState, Kind
 from plait.ipam.entry import RingError
 from plait.ipam.nicknames import Nicknames
 from plait.ipam.paxos import Claims, Election, Voter
 from plait.ipam.records import Records, Snapshot
 from plait.ipam.requests import Allocate, Claim, Prime
-from plait.ipam.ring import DifferentRange, DifferentSeeds, OnUpdate, Ring, RingState
-from plait.ipam.settings import DEATH_TO_RELEASE, Peers, Settings
+from plait.ipam.ring import GIFT_STEP, DifferentRange, DifferentSeeds, OnUpdate, Ring, RingState
+from plait.ipam.settings import DEATH_TO_RELEASE, Guard, Peers, Settings
 from plait.ipam.space import Space, SpaceError
 from plait.ipam.waiting import Waiting
 from plait.mesh.name import UNKNOWN_PEER, PeerName
@@ -50,6 +50,8 @@ class Allocator:
         self.waiting = Waiting(self, settings.found)
         self.dead: dict[str, float] = {}
         self.is_awaiting_consensus = False
+        self.guard: Guard | None = None
+        self.reserved: Range | None = None
         self._settings = settings
         self._peers = peers
         self._rng = rng
@@ -88,12 +90,12 @@ class Allocator:
                 del self.dead[ident]
         return self._finish()
 
-    def shutdown(self, now: float) -> list[Action]:
-        """Leave for good: give all our ranges to another peer. Later requests are cancelled."""
+    def shutdown(self, now: float, heir: PeerName | None = None) -> list[Action]:
+        """Leave for good: give all our ranges to another peer, any if none is named. Later requests are cancelled."""
         self._now = now
         self._is_leaving = True
         self.waiting.cancel_all()
-        heir = self._heir()
+        heir = heir or self.heir()
         self.ring.transfer(self.us, heir or UNKNOWN_PEER)
         self.space.clear()
         if heir is not None:
@@ -173,7 +175,7 @@ class Allocator:
         else:
             before = self.space.free.size
             if self.ring.transfer(name, self.us):
-                self._ring_updated()
+                self.ring_updated()
                 self._must_broadcast = True
             self.reply(request, self.space.free.size - before)
         return self._finish()
@@ -252,6 +254,29 @@ class Allocator:
         self._now = now
         if peer not in self.ring.peers():
             self.nicknames.forget(peer)
+        return self._finish()
+
+    # Reclaim
+
+    def may_give(self) -> bool:
+        """Tell whether addresses may be given out now."""
+        return self.guard is None or self.guard.may_give()
+
+    def give(self, now: float, block: Range, to: PeerName) -> list[Action]:
+        """Give a block that was reserved for a peer, now that others know of it."""
+        self._now = now
+        self.reserved = None
+        if any(piece.start <= block.start and block.end <= piece.end for piece in glued(self.ring.owned())):
+            self._grant(block, to, GIFT_STEP)
+            self._send_ring(to)
+        return self._finish()
+
+    def change_ring(self, now: float, change: Callable[[], object]) -> list[Action]:
+        """Have the ring changed, and tell everybody."""
+        self._now = now
+        change()
+        self.ring_updated()
+        self._must_broadcast = True
         return self._finish()
 
     # For reports
@@ -342,9 +367,13 @@ class Allocator:
         return self._finish()
 
     def _finish(self) -> list[Action]:
-        """End an input: bring the ring's free counts up to date, and give what is to be done."""
-        owned = self.ring.owned()
-        if owned and self.ring.report_free({piece.start: self.space.count_free(piece) for piece in owned}):
+        """End an input: bring the ring's free counts up to date, and give what is to be done.
+
+        Who may not give leaves its entries as they are: an heir's versions must win.
+        """
+        owned = self.ring.owned() if self.may_give() else []
+        counts = {piece.start: self.space.count_free(piece) for piece in owned}
+        if owned and self.ring.report_free(counts, is_telling_corrections=self.guard is not None):
             self._must_persist = True
         return self._to_do()
 
@@ -364,14 +393,9 @@ class Allocator:
     def _restore(self, stored: Snapshot | None) -> bool:
         if stored is None or not stored.ring.entries:
             return False
-        if stored.ring.peer != self.us:
-            self.warn(f"the stored addresses are dropped: they are of peer {stored.ring.peer}, and this is {self.us}")
-            return False
-        if stored.ring.limits != self.universe.range:
-            self.warn(
-                f"the stored addresses are dropped: they divide {stored.ring.limits.as_cidr_text()}, "
-                f"and the range is now {self.universe}"
-            )
+        misfit = stored.misfit(self.us, self.universe)
+        if misfit is not None:
+            self.warn(misfit)
             return False
         try:
             self.ring.restore(stored.ring)
@@ -403,10 +427,11 @@ class Allocator:
 
     def _create_ring(self, peers: Iterable[PeerName]) -> None:
         self.ring.claim_for_peers(sorted(set(peers)))
-        self._ring_updated()
+        self.ring_updated()
         self._must_broadcast = True
 
-    def _ring_updated(self) -> None:
+    def ring_updated(self) -> None:
+        """Follow a change of the ring: what we may give out, and who waits for that."""
         self.is_awaiting_consensus = False
         self._must_persist = True
         for lost in self.space.set_owned(self.ring.owned()):
@@ -414,6 +439,8 @@ class Allocator:
                 f"the addresses {lost} are in use by containers here, but peer {self.ring.owner(lost.start)} owns them "
                 "now and may give them to others; restart these containers"
             )
+        if self.reserved is not None:
+            self.space.free.remove(self.reserved)
         self._hold_recorded()
         self.waiting.retry()
 
@@ -474,25 +501,34 @@ class Allocator:
                 "Incompatible IP allocation ranges "
                 f"(received: {theirs.limits.as_cidr_text()}, ours: {self.ring.limits.as_cidr_text()})"
             ) from None
+        except RingError:
+            if self.may_give():
+                raise
+            return  # our ranges went to an heir while we were away: its ring comes when we resign
         if is_updated:
             owners = self.ring.peers()
             self.nicknames.keep_only(lambda peer: peer in owners or self._peers.is_known(peer))
-            self._ring_updated()
+            self.ring_updated()
 
     def _donate(self, wanted: Range, to: PeerName) -> None:
         """Give a part of our free space, and the ring in any case: it tells where else there is some."""
+        if self.guard is not None and self.guard.offer(wanted, to):
+            return  # who asked asks again
         block = self.space.donate(wanted)
         if block is None:
             self._actions.append(SendUnicast(to, codec.space_request_denied(wanted)))
         else:
-            self.ring.grant(block.start, block.end, to)
-            self._must_persist = self._must_broadcast = True
+            self._grant(block, to)
         self._send_ring(to)
+
+    def _grant(self, block: Range, to: PeerName, step: int = 1) -> None:
+        self.ring.grant(block.start, block.end, to, step)
+        self._must_persist = self._must_broadcast = True
 
     def _send_ring(self, to: PeerName) -> None:
         self._actions.append(SendUnicast(to, codec.ring_update(self._state(self._now))))
 
-    def _heir(self) -> PeerName | None:
+    def heir(self) -> PeerName | None:
         """Choose who gets our ranges: a peer in the mesh before one that is gone, an owner before one without."""
         others = sorted(name for name in self.nicknames if name != self.us)
 

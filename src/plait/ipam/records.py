@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from plait.ipam.address import Cidr, Range, text
 from plait.ipam.ring import RingState
+from plait.mesh.name import PeerName
 
 ANONYMOUS = "_"
 """The ident of a request without one: what it gets is filed under the address itself."""
@@ -22,6 +23,17 @@ class Snapshot(NamedTuple):
 
     ring: RingState
     holdings: Mapping[str, Holding]
+
+    def misfit(self, us: PeerName, universe: Cidr) -> str | None:
+        """Say why this is of no use for a peer and a range, or None."""
+        if self.ring.peer != us:
+            return f"the stored addresses are dropped: they are of peer {self.ring.peer}, and this is {us}"
+        if self.ring.limits != universe.range:
+            return (
+                f"the stored addresses are dropped: they divide {self.ring.limits.as_cidr_text()}, "
+                f"and the range is now {universe}"
+            )
+        return None
 
 
 class Records:

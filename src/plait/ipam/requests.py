@@ -43,6 +43,8 @@ class Allocate:
             allocator.reply(self.request, Refused(f"range {self.subnet} out of bounds: {allocator.universe}"))
             return True
         allocator.establish()
+        if not allocator.may_give():
+            return False
         address = allocator.space.allocate(self.subnet.host_range)
         if address is not None:
             allocator.record(self.ident, Cidr(address, self.subnet.prefix_length), self.is_container)
@@ -80,6 +82,8 @@ class Claim:
         allocator.revive(self.ident)
         owner = allocator.ring.owner(self.cidr.address)
         if owner == allocator.us:
+            if allocator.records.holder(self.cidr.address) is None and not allocator.may_give():
+                return False
             self._answer(allocator, self._take(allocator))
             return True
         if owner == UNKNOWN_PEER:

@@ -18,6 +18,12 @@ from plait.mesh.name import UNKNOWN_PEER, PeerName
 TAKEOVER_STEP = 100
 """How far a transfer raises versions, so that it wins over the ordinary changes made meanwhile (spec: ipam 19)."""
 
+RECLAIM_STEP = 1 << 20
+"""The same when the peer may come back with versions that nobody here has seen: more than it can change meanwhile."""
+
+GIFT_STEP = 1 << 14
+"""The same for a gift that others know of before it is given: an heir may give it while the giver counts on."""
+
 OnUpdate = Callable[[list[Range], list[Range], bool], None]
 """Is told the ranges that a peer owned before and owns now, and whether that peer is we."""
 
@@ -63,6 +69,7 @@ class Ring:
         self._on_update = on_update
         self._entries: list[Entry] = []
         self._tokens: list[int] = []
+        self._clamped: set[int] = set()
         self._owned: list[Range] | None = []  # ours, as long as it is known to be right
 
     def __str__(self) -> str:
@@ -130,8 +137,11 @@ class Ring:
             self._set(list(_divide(*self.limits, peers)))
             self.seeds = tuple(peers)
 
-    def grant(self, start: int, end: int, to: PeerName) -> None:
-        """Make a range of ours another peer's; new tokens begin at version 0. Free counts become upper bounds."""
+    def grant(self, start: int, end: int, to: PeerName, step: int = 1) -> None:
+        """Make a range of ours another peer's; new tokens begin at version 0. Free counts become upper bounds.
+
+        `step` is what the versions of tokens rise by that change their owner.
+        """
         first = bisect_right(self._tokens, start) - 1
         if not self._entries or not self.limits.start <= start < end <= self.limits.end:
             raise ValueError("a grant must lie inside the ring")
@@ -142,14 +152,14 @@ class Ring:
             free = min(self._distance(start, self._next_token(first)), end - start)
             before = self._entries[first]
             if before.token == start:
-                self._update(first, to, free)
+                self._update(first, to, free, step)
             else:
                 self._update(first, self.us, self._distance(before.token, start))
                 self._insert(Entry(start, to, 0, free))
             following = bisect_right(self._tokens, start)
             while following < len(self._entries) and self._tokens[following] < end:
                 entry = self._entries[following]
-                self._update(following, to, min(entry.free, self._distance(entry.token, end)))
+                self._update(following, to, min(entry.free, self._distance(entry.token, end)), step)
                 following += 1
             rest = self.limits.start if end == self.limits.end else end
             position = bisect_left(self._tokens, rest)
@@ -157,9 +167,11 @@ class Ring:
                 room = self._distance(rest, self._tokens[following % len(self._tokens)])
                 self._insert(Entry(rest, self.us, 0, room))
 
-    def report_free(self, free: Mapping[int, int]) -> bool:
+    def report_free(self, free: Mapping[int, int], *, is_telling_corrections: bool = False) -> bool:
         """Take the number of free addresses in each of our ranges, by its start; tell whether any was news.
 
+        `is_telling_corrections`: a count that a merge has corrected is news too. Weave's peers do not tell it, and a
+        third one that has the old count and the split cannot take the ring until it changes again.
         The part of a wrapped range at the ring's beginning counts for the entry at its other end.
         """
         if not self._entries:
@@ -171,20 +183,19 @@ class Ring:
         for start, count in counts.items():
             index = bisect_left(self._tokens, start)
             entry = self._entries[index]
-            if entry.free != count:
+            if entry.free != count or (is_telling_corrections and start in self._clamped):
                 self._entries[index] = entry._replace(free=count, version=bumped(entry.version))
                 changed = True
+        self._clamped.clear()
         return changed
 
-    def transfer(self, giver: PeerName, taker: PeerName) -> list[Range]:
+    def transfer(self, giver: PeerName, taker: PeerName, step: int = TAKEOVER_STEP) -> list[Range]:
         """Make all ranges of one peer another's, and give them, as after a removal of that peer."""
         with self._tracked(giver, self.us):
             ranges = self.owned_by(giver)
             self._set(
                 [
-                    entry._replace(peer=taker, version=bumped(entry.version, TAKEOVER_STEP))
-                    if entry.peer == giver
-                    else entry
+                    entry._replace(peer=taker, version=bumped(entry.version, step)) if entry.peer == giver else entry
                     for entry in self._entries
                 ]
             )
@@ -236,6 +247,7 @@ class Ring:
                 room = self._distance(entry.token, merged[(index + 1) % len(merged)].token)
                 if entry.free > room:
                     merged[index] = entry._replace(free=room)
+                    self._clamped.add(entry.token)
 
     def _set(self, entries: Sequence[Entry]) -> None:
         self._entries = list(entries)
@@ -248,9 +260,9 @@ class Ring:
         self._entries.insert(index, entry)
         self._owned = None
 
-    def _update(self, index: int, peer: PeerName, free: int) -> None:
+    def _update(self, index: int, peer: PeerName, free: int, step: int = 1) -> None:
         entry = self._entries[index]
-        self._entries[index] = Entry(entry.token, peer, bumped(entry.version), free)
+        self._entries[index] = Entry(entry.token, peer, bumped(entry.version, step), free)
         self._owned = None
 
     def _distance(self, start: int, end: int) -> int:

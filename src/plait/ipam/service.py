@@ -159,9 +159,14 @@ class AddressService:
         """Give all that is recorded, by ident."""
         return self.allocator.records.copy()
 
-    def leave(self) -> None:
+    def leave(self, heir: PeerName | None = None) -> None:
         """Hand all ranges over to another peer, for good."""
-        self._do(self.allocator.shutdown(_now()))
+        self._do(self.allocator.shutdown(_now(), heir))
+
+    def act(self, actions: list[Action]) -> None:
+        """Do what the allocator says to somebody who knows it well (ipam.reclaim)."""
+        self._carry_out(actions)
+        asyncio.get_running_loop().call_soon(self._mesh.flush)
 
     def found(self, claims: Iterable[Claim]) -> None:
         """Take note of addresses that are in use on this host; what is not ours is told to the operator."""

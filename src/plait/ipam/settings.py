@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from plait.errors import ConfigError
-from plait.ipam.address import Cidr
+from plait.ipam.address import Cidr, Range
 from plait.ipam.paxos import Voter
 from plait.ipam.requests import Claim
 from plait.mesh.name import PeerName
@@ -27,6 +27,23 @@ class Peers(Protocol):
 
     def quorum(self) -> int:
         """Give the number of voters that decide on the first ring: more than half of all; asked once."""
+
+
+class Guard(Protocol):
+    """Who says whether this peer may give addresses out: it may not while others might take them over (reclaim)."""
+
+    taken: int
+    """Addresses that this peer took over from others."""
+
+    @property
+    def electors(self) -> int:
+        """How many decide whether ours may be taken over, we included; 0 if that was never chosen."""
+
+    def may_give(self) -> bool:
+        """To containers or to peers."""
+
+    def offer(self, wanted: Range, to: PeerName) -> bool:
+        """Begin a gift that others must know of first; False if there is no need of that."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ FIGURES = Figures(
     ],
     falls=5,
     channels=4,
-    addresses=AddressFigures(owned=1024, free=1000, agreed=True),
+    addresses=AddressFigures(owned=1024, free=1000, agreed=True, suspended=False, reclaimed=256, electors=3),
     names=NameFigures(served=True, queries={"local": 7, "nxdomain": 2}, upstream_failures=1),
 )
 DATAPATH = model.Datapath(

@@ -117,7 +117,15 @@ class MemoryNode:
         self.exposed = [cidr for cidr in self.exposed if cidr not in removed]
         return _bare(removed)
 
-    async def check_addresses(self) -> list[model.Finding]:
+    async def reclaim(self, peers: list[str], is_dry_run: bool, is_forced: bool) -> list[model.Reclaimed]:
+        return [
+            model.Reclaimed(
+                peer, 8, 0 if is_dry_run else 8, "8 addresses " + ("would be reclaimed", "reclaimed")[not is_dry_run]
+            )
+            for peer in peers or ["gone"]
+        ]
+
+    async def check_addresses(self, is_everywhere: bool) -> list[model.Finding]:
         return [
             model.Finding(f"{ident} has no address", "attach it") for ident, had in self.containers.items() if not had
         ]

@@ -58,8 +58,9 @@ def test_addresses_and_durations() -> None:
     assert parse_listen("[fd00::1]:53") == ("fd00::1", 53)
     assert parse_duration("1m30s") == 90.0
     assert parse_duration("1.5s") == 1.5
+    assert parse_duration("2h") == 7200.0
     assert parse_duration(".5s500ms") == 1.0
-    for text in ("", "s", "5h", "-5s", "5 s", "5s ", "1..5s"):
+    for text in ("", "s", "5d", "-5s", "5 s", "5s ", "1..5s"):
         with pytest.raises(ConfigError, match="no duration"):
             parse_duration(text)
 
