@@ -127,7 +127,17 @@ def test_different_ranges_part_two_hosts_and_both_are_named(lab: Lab) -> None:
     one.launch(extra=(*ON, seed))
     two.launch(extra=("--ipalloc-range", "10.48.0.0/12", seed))
     two.plait("connect", one.ip)
-    told(two, "Incompatible IP allocation ranges", "10.32.0.0/12", "10.48.0.0/12")
+    for host in (one, two):
+        told(host, "Incompatible IP allocation ranges", "10.32.0.0/12", "10.48.0.0/12")
+
+
+def test_different_seeds_part_two_hosts_and_both_are_named(lab: Lab) -> None:
+    one, two = lab.host("one"), lab.host("two")
+    for host in (one, two):
+        host.launch(extra=(*ON, f"--ipalloc-init=seed={host.peer_name}"))
+    two.plait("connect", one.ip)
+    for host in (one, two):
+        told(host, "IP allocation was seeded by different peers", str(one.peer_name), str(two.peer_name))
 
 
 def test_a_range_that_hides_a_network_of_the_host_is_refused(lab: Lab) -> None:
