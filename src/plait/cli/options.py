@@ -56,7 +56,7 @@ def node_options(function: _F) -> _F:
 _NODE_OPTIONS = (
     click.option("--name", help="Peer name, like 7a:00:00:00:00:01. Default: the kept one, or a new one."),
     click.option("--nickname", help="Name for people. Default: the host name."),
-    click.option("--host", help="Address to bind to. Default: all."),
+    click.option("--host", help="Address to bind to, IPv4 or IPv6. Default: all."),
     click.option("--port", type=int, envvar="WEAVE_PORT", help="TCP and UDP port (6783)."),
     click.option("--password", help="Session password. Other users see it here: better in WEAVE_PASSWORD or a file."),
     click.option(

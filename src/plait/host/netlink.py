@@ -63,6 +63,8 @@ class Link:
     vxlan_id: int | None = None
     is_external: bool = False
     """Of a VXLAN device: who sends through it says for each packet where to (collect metadata)."""
+    takes_zero_checksums: bool = False
+    """Of a VXLAN device: it takes packets of IPv6 without a UDP checksum."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,11 +176,13 @@ class Netlink:
                 self._create(name, "veth", {"mtu": mtu, "peer": peer, **_mac(mac)}, doing)
 
     def create_vxlan(self, name: str, port: int, mtu: int) -> None:
-        """Make a VXLAN device in collect-metadata mode, without learning, down.
+        """Make a VXLAN device in collect-metadata mode, without learning, down; it serves IPv6 where there is such.
 
+        Over IPv6 it takes packets without a UDP checksum, which the kernel refuses unless told (RFC 6935).
         That the UDP port is taken shows only when it is set up: AddressInUse then.
         """
         metadata = {"vxlan_collect_metadata": True, "vxlan_learning": False, "vxlan_port": port}
+        metadata["vxlan_udp_zero_csum6_rx"] = True
         self._create(name, "vxlan", {"mtu": mtu, **metadata})
 
     def delete_link(self, name: str) -> None:
@@ -439,6 +443,7 @@ def _to_link(message: Any) -> Link:
         vxlan_port=vxlan.get("IFLA_VXLAN_PORT"),
         vxlan_id=vxlan.get("IFLA_VXLAN_ID"),
         is_external=bool(vxlan.get("IFLA_VXLAN_COLLECT_METADATA")),
+        takes_zero_checksums=bool(vxlan.get("IFLA_VXLAN_UDP_ZERO_CSUM6_RX")),
     )
 
 

@@ -106,12 +106,17 @@ def ports_in_words(port: int, sessions: Iterable[Session]) -> str:
     return f"port {port}"
 
 
+def weave_lack(link: Link) -> str | None:
+    """Say why no overlay of a Weave peer can serve a connection, None if they can or the peer is none."""
+    if is_ipv6(link.local_ip) and wire.FEATURE not in link.extra:
+        return f"{link.address} is a Weave peer, which carries frames over IPv4 alone: call it by its IPv4 address"
+    return None
+
+
 def vxlan_lack(link: Link, port: int | None) -> str | None:
     """Say why VXLAN cannot serve a connection, None if it can. `port`: of our VXLAN device, None without one."""
     if port is None:
         return "this node's kernel does not carry frames"
-    if is_ipv6(link.local_ip):
-        return "the hosts are connected by IPv6, over which the kernel does not carry frames yet"
     theirs = int(link.address.rpartition(":")[2]) + wire.PORT_OFFSET if link.outbound else port
     if theirs == port:
         return None

@@ -20,7 +20,7 @@ from plait.overlay.fastdp.description import KernelView
 from plait.overlay.fastdp.plan import Topology, carrier_of
 from plait.overlay.fastdp.session import FastdpSession
 from plait.overlay.fastdp.wire import parse_heartbeat
-from plait.overlay.live import Action, LiveConnection, Session, begin, remote_ip, vxlan_lack
+from plait.overlay.live import Action, LiveConnection, Session, begin, remote_ip, vxlan_lack, weave_lack
 from plait.overlay.sleeve import actions as sleeve
 from plait.overlay.sleeve import ipc
 from plait.overlay.sleeve.datagram import FRAGMENTATION_TEST_LENGTH, HEARTBEAT_LENGTH
@@ -42,7 +42,6 @@ _log = logging.getLogger(__name__)
 
 INTERFACE_INTERVAL = 5.0
 """Seconds between looks at the MTUs of interfaces: a jumbo frame network that is switched on is used soon."""
-
 
 _SENDING = (fastdp.SendFrame, sleeve.SendHeartbeat, sleeve.SendProbe, sleeve.SendFragmentationTest, sleeve.SendMtuTest)
 
@@ -144,15 +143,19 @@ class OverlayManager:
         live = begin(link, OverlaySwitch(self._ours, link.overlays), self._local_mtu)
         self._live[link.id] = live
         self._by_peer[link.peer] = live
+        lack = weave_lack(link)
         if live.user is not None:
             self._set_connection(live)
-            self._perform(live, live.user, live.user.confirm(_now()))
+            self._begin(live, live.user, lack)
         if live.fastdp is not None:
             self._kernel_asked.set()
-            fast, kernel = live.fastdp, self._kernel
-            lack = vxlan_lack(link, None if kernel is None else kernel.kernel.port)
-            self._perform(live, fast, fast.confirm(_now()) if lack is None else fast.unavailable(lack))
+            port = None if self._kernel is None else self._kernel.kernel.port
+            self._begin(live, live.fastdp, lack or vxlan_lack(link, port))
         self._plan()
+
+    def _begin(self, live: LiveConnection, session: Session, lack: str | None) -> None:
+        actions: Sequence[Action] = session.confirm(_now()) if lack is None else session.unavailable(lack)
+        self._perform(live, session, actions)
 
     def removed(self, connection: ConnectionId) -> None:
         """The connection left the mesh."""

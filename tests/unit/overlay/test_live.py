@@ -7,10 +7,10 @@ import pytest
 from plait.mesh.links import Link, Links
 from plait.mesh.name import PeerName
 from plait.overlay.fastdp import wire
-from plait.overlay.live import WEAVE_MTU, begin, our_features, vxlan_lack
+from plait.overlay.live import WEAVE_MTU, begin, our_features, vxlan_lack, weave_lack
 from plait.overlay.sleeve.actions import SetPath
 from plait.overlay.sleeve.session import SleeveSession
-from plait.overlay.switch import FASTDP, SLEEVE, OverlaySwitch
+from plait.overlay.switch import FASTDP, PLAIT1, SLEEVE, OverlaySwitch
 from unit.mesh.routers import features, opened
 
 
@@ -50,6 +50,24 @@ def test_vxlan_needs_a_kernel_that_carries_and_one_port_for_all() -> None:
     assert "UDP port 7001 and this node's at 6784" in (vxlan_lack(elsewhere, 6784) or "")
     called = link_to(FASTDP, SLEEVE, extra={}, address="192.0.2.2:40000", outbound=False)
     assert vxlan_lack(called, 6784) is None, "who called us dialled our port"
+
+
+def test_a_weave_peer_cannot_be_served_by_ipv6() -> None:
+    for extra, is_lacking in (({}, True), (our_features(), False)):
+        link = link_to(FASTDP, SLEEVE, extra=extra, address="[2001:db8::2]:6783")
+        assert (weave_lack(replace(link, local_ip="2001:db8::1")) is not None) is is_lacking
+    assert weave_lack(link_to(FASTDP, SLEEVE, extra={})) is None
+
+
+def test_over_ipv6_both_sessions_know_where_the_peer_is() -> None:
+    link = link_to(FASTDP, PLAIT1, SLEEVE, extra=our_features(), address="[2001:db8::2]:6783")
+    ours = OverlaySwitch((FASTDP, PLAIT1, SLEEVE), link.overlays)
+    live = begin(replace(link, local_ip="2001:db8::1"), ours, 1450)
+    assert live.fastdp is not None
+    assert live.fastdp.remote_ip == "2001:db8::2"
+    assert live.user is not None
+    assert live.user.remote == ("2001:db8::2", 6783)
+    assert live.user.mtu == live.user.path_mtu - 92
 
 
 def test_a_plait_peer_says_so() -> None:

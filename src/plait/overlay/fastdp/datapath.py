@@ -4,6 +4,7 @@ What a frame needs is pinned in bpffs and belongs to the kernel: it goes on when
 next node takes it over. Call `open`, `ensure` and `remove` in a thread; the rest costs microseconds.
 """
 
+import errno
 import hashlib
 import os
 import shutil
@@ -32,6 +33,7 @@ from plait.overlay.fastdp.description import Description, MapUse, ProgramPlace, 
 from plait.overlay.fastdp.plan import Tables, Underlay
 from plait.overlay.fastdp.tables import ID, Conf, Container, Event, Fan, Neighbour, NextHop, PeerStats
 from plait.overlay.fastdp.wire import pack_vni, vxlan_header
+from plait.overlay.outer import is_ipv6
 
 DEVICE = "vethwe-vxlan"
 """Begins as all links of Weave and plait do, so that every clean-up finds it."""
@@ -49,6 +51,9 @@ _NEEDED = frozenset(("bpf", "ring_buffer", "redirect_peer", "redirect_neigh"))
 """What bpf/fastdp.bpf.c uses (host/bpf/features.py)."""
 
 _SO_NO_CHECK = 11
+_UDP_NO_CHECK6_TX = 101
+"""Both: UDP without a checksum, as the datapath sends it."""
+
 _TUNNELS = frozenset(("tun", "wireguard", "ipip", "sit", "gre", "ip6tnl", "ppp", "vti", "xfrm"))
 """Kinds of links without Ethernet headers, or that change packets after us."""
 
@@ -87,7 +92,7 @@ class KernelDatapath:
             self._loaded = load(program, self._pins)
         self._maps: Mapping[str, Map] = self._loaded.maps
         self._ring = RingBuffer(self._maps["events"])
-        self._socket = _open_socket()
+        self._sockets = {version: _open_socket(version) for version in _versions()}
         self._mirror()
         return self._tables
 
@@ -99,7 +104,8 @@ class KernelDatapath:
     def close(self) -> None:
         """Let go of everything; what is pinned goes on."""
         self._ring.close()
-        self._socket.close()
+        for sock in self._sockets.values():
+            sock.close()
         self._loaded.close()
 
     # Keeping
@@ -110,7 +116,7 @@ class KernelDatapath:
         `remotes`: addresses of the neighbours. Raises PlaitError.
         """
         with Netlink() as netlink:
-            repairs = self._ensure_device(netlink)
+            repairs = self._ensure_device(netlink, remotes)
             bridge, tap = netlink.link(self._bridge), netlink.link(TAP)
             device = netlink.link(DEVICE)
             if bridge is None or tap is None or device is None:
@@ -134,7 +140,8 @@ class KernelDatapath:
 
     def write(self, wanted: Tables) -> None:
         """Make the node's tables say this. Raises PlaitError; what the kernel did not take is written the next time."""
-        self._neighbours.set(wanted.neighbours)
+        self._neighbours.set({ip: each for ip, each in wanted.neighbours.items() if not is_ipv6(ip)})
+        self._neighbours6.set({ip: each for ip, each in wanted.neighbours.items() if is_ipv6(ip)})
         self._nexthops.set(wanted.nexthops)
         self._trees.set(wanted.trees)
         if wanted.our_id != self._our_id:
@@ -197,7 +204,10 @@ class KernelDatapath:
     def send(self, frame: bytes, peer_id: int, local: str, remote: str) -> None:
         """Send a frame of the node itself to a neighbour. Raises OSError, EMSGSIZE if the interface is too narrow."""
         header = vxlan_header(pack_vni(self._our_id, peer_id))
-        self._socket.sendmsg([header, frame], [udp.pktinfo(local)], 0, (remote, self.port))
+        sock = self._sockets.get(udp.family(remote))
+        if sock is None:
+            raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+        sock.sendmsg([header, frame], [udp.pktinfo(local)], 0, (remote, self.port))
 
     # Counters
 
@@ -248,7 +258,7 @@ class KernelDatapath:
 
     # Helpers
 
-    def _ensure_device(self, netlink: Netlink) -> list[str]:
+    def _ensure_device(self, netlink: Netlink, remotes: Collection[str]) -> list[str]:
         bridge = netlink.link(self._bridge)
         if bridge is None:
             return []
@@ -258,6 +268,11 @@ class KernelDatapath:
             netlink.create_vxlan(DEVICE, self.port, DEVICE_MTU)
             device = netlink.link(DEVICE)
             repairs.append(f"VXLAN device {DEVICE} was absent: made it")
+        elif not device.takes_zero_checksums and any(map(is_ipv6, remotes)):
+            netlink.delete_link(DEVICE)
+            netlink.create_vxlan(DEVICE, self.port, DEVICE_MTU)
+            device = netlink.link(DEVICE)
+            repairs.append(f"VXLAN device {DEVICE} refused IPv6 packets without a checksum: made it anew")
         if device is not None and device.master_index != bridge.index:
             netlink.set_link(DEVICE, master=self._bridge)
         # The kernel would report its multicast groups there to all peers, again and again.
@@ -324,15 +339,16 @@ class KernelDatapath:
         by_mac = tables.mac_key, tables.unpack_mac
         self._nexthops = MapMirror(maps["nexthops"], *by_id, NextHop.pack, NextHop.unpack)
         self._trees = MapMirror(maps["trees"], *by_id, Fan.pack, Fan.unpack)
-        self._neighbours = MapMirror(
-            maps["neighbours"], socket.inet_aton, socket.inet_ntoa, Neighbour.pack, Neighbour.unpack
-        )
+        by_address = tables.pack_address, tables.unpack_address, Neighbour.pack, Neighbour.unpack
+        self._neighbours = MapMirror(maps["neighbours"], *by_address)
+        self._neighbours6 = MapMirror(maps["neighbours6"], *by_address)
         self._containers = MapMirror(maps["containers"], *by_mac, Container.pack, Container.unpack)
         self._announced = MapMirror(maps["announced"], *by_mac, ID.pack, tables.unpack_id)
 
     @property
     def _tables(self) -> Tables:
-        return Tables(self._our_id, dict(self._nexthops.held), dict(self._trees.held), dict(self._neighbours.held))
+        neighbours = {**self._neighbours.held, **self._neighbours6.held}
+        return Tables(self._our_id, dict(self._nexthops.held), dict(self._trees.held), neighbours)
 
 
 def pins_of(state_dir: Path) -> Path:
@@ -374,9 +390,16 @@ def _is_plain(link: Link) -> bool:
     return bool(link.mac) and link.kind not in _TUNNELS and link.name != "lo"
 
 
-def _open_socket() -> socket.socket:
+def _versions() -> list[socket.AddressFamily]:
+    return [socket.AF_INET, socket.AF_INET6] if udp.has_ipv6() else [socket.AF_INET]
+
+
+def _open_socket(version: socket.AddressFamily) -> socket.socket:
     """For heartbeats: DF whatever a router said about the path's MTU, no checksum, as Weave sends them."""
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-    sock.setsockopt(socket.IPPROTO_IP, udp.IP_MTU_DISCOVER, udp.IP_PMTUDISC_PROBE)
-    sock.setsockopt(socket.SOL_SOCKET, _SO_NO_CHECK, 1)
+    sock = socket.socket(version, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    udp.set_discovery(sock, udp.IP_PMTUDISC_PROBE)
+    if version == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_UDP, _UDP_NO_CHECK6_TX, 1)
+    else:
+        sock.setsockopt(socket.SOL_SOCKET, _SO_NO_CHECK, 1)
     return sock

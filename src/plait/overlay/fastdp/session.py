@@ -139,10 +139,6 @@ class FastdpSession(SessionLife):
         self._health.begin(now)
         return [self._set_path(), *self._heartbeat(now), QueryInterfaceMtu()]
 
-    def unavailable(self, reason: str) -> list[Action]:
-        """The kernel cannot carry this connection: `reason` is a sentence."""
-        return [] if self._is_over else [self._fail(reason)]
-
     def traffic_counted(self, traffic: Traffic) -> None:
         """Take the datapath's counters, best right before `heartbeat_received` and `handle_timer`."""
         self._echoes.count(traffic)

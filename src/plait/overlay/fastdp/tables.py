@@ -6,6 +6,7 @@ from enum import IntEnum, IntFlag
 from struct import Struct
 
 from plait.mesh.shortids import SHORT_IDS
+from plait.overlay.outer import is_ipv6
 
 MAX_FANOUT = 200
 EVENT_BYTES = 60
@@ -19,11 +20,17 @@ ID = Struct("=I")
 _CONF = Struct("=III2sH")
 _CONTAINER = Struct("=II")
 _LEARNED = Struct("=QHHI")
-_NEXTHOP = Struct("=4s4sIHHHH")
+_NEXTHOP = Struct("=4s4sIHHHH16s16s")
 _NEIGHBOUR = Struct("=4sHH")
+_NEIGHBOUR6 = Struct("=16sHH")
 _STATS = Struct("=QQQQ")
 _COUNT = Struct("=Q")
-_EVENT = Struct(f"=HH4sI{EVENT_BYTES}s")
+_EVENT = Struct(f"=HH16sI{EVENT_BYTES}s")
+_NONE, _NONE6 = bytes(4), bytes(16)
+_NH_IPV6 = 4
+_MAPPED = bytes(10) + b"\xff\xff"
+"""In front of an IPv4 address that stands where one of IPv6 has its place."""
+
 _FAN = Struct(f"=I{MAX_FANOUT}HI")
 
 
@@ -78,7 +85,7 @@ DROP_REASONS = {
 
 @dataclass(frozen=True, slots=True)
 class NextHop:
-    """How frames for one peer leave. Addresses are dotted IPv4; `underlay` is an interface number."""
+    """How frames for one peer leave. Addresses are of one version of IP; `underlay` is an interface number."""
 
     via: Via
     hop: int = 0
@@ -92,16 +99,21 @@ class NextHop:
 
     def pack(self) -> bytes:
         """Give the map's value."""
-        ends = socket.inet_aton(self.remote), socket.inet_aton(self.local)
-        return _NEXTHOP.pack(*ends, self.underlay, self.via, self.flags, self.hop, self.mtu)
+        ends = pack_address(self.remote), pack_address(self.local)
+        rest = self.hop, self.mtu
+        if is_ipv6(self.remote):
+            return _NEXTHOP.pack(_NONE, _NONE, self.underlay, self.via, self.flags | _NH_IPV6, *rest, *ends)
+        return _NEXTHOP.pack(*ends, self.underlay, self.via, self.flags, *rest, _NONE6, _NONE6)
 
     @classmethod
     def unpack(cls, value: bytes) -> "NextHop":
         """Read the map's value; what no version of plait wrote is no way at all."""
-        remote, local, underlay, via, flags, hop, mtu = _NEXTHOP.unpack(value)
+        remote, local, underlay, via, flags, hop, mtu, remote6, local6 = _NEXTHOP.unpack(value)
+        if flags & _NH_IPV6:
+            remote, local, flags = remote6, local6, flags & ~_NH_IPV6
         if via not in Via.__members__.values() or flags & ~(HopFlag.DIRECT | HopFlag.KERNEL_ANSWERS):
             return NO_WAY
-        ends = socket.inet_ntoa(remote), socket.inet_ntoa(local)
+        ends = unpack_address(remote), unpack_address(local)
         return cls(Via(via), hop, *ends, underlay, mtu, HopFlag(flags))
 
 
@@ -179,7 +191,7 @@ class Event:
         if len(record) < _EVENT.size:
             return None
         source, _, remote, length, head = _EVENT.unpack(record[: _EVENT.size])
-        return cls(source, socket.inet_ntoa(remote), length, head)
+        return cls(source, unpack_address(remote.removeprefix(_MAPPED)), length, head)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,14 +223,24 @@ class Neighbour:
     short_id: int
 
     def pack(self) -> bytes:
-        """Give the map's value."""
-        return _NEIGHBOUR.pack(socket.inet_aton(self.local), self.short_id, 0)
+        """Give the value of the map of its version of IP."""
+        return (_NEIGHBOUR6 if is_ipv6(self.local) else _NEIGHBOUR).pack(pack_address(self.local), self.short_id, 0)
 
     @classmethod
     def unpack(cls, value: bytes) -> "Neighbour":
-        """Read the map's value."""
-        local, short_id, _ = _NEIGHBOUR.unpack(value)
-        return cls(socket.inet_ntoa(local), short_id)
+        """Read the value of either map."""
+        local, short_id, _ = (_NEIGHBOUR if len(value) == _NEIGHBOUR.size else _NEIGHBOUR6).unpack(value)
+        return cls(unpack_address(local), short_id)
+
+
+def pack_address(ip: str) -> bytes:
+    """Give an address as 4 or 16 bytes in network order."""
+    return socket.inet_pton(socket.AF_INET6 if is_ipv6(ip) else socket.AF_INET, ip)
+
+
+def unpack_address(octets: bytes) -> str:
+    """Read it."""
+    return socket.inet_ntop(socket.AF_INET if len(octets) == len(_NONE) else socket.AF_INET6, octets)
 
 
 def mac_key(octets: bytes) -> bytes:

@@ -48,6 +48,10 @@ class SessionLife:
             return f"waiting for the peer's first UDP {self.SIGN}"
         return f"sending UDP {self.SIGN}s, the peer has not {self.HEARD} one yet"
 
+    def unavailable(self, reason: str) -> list[Failed]:
+        """The overlay cannot carry this connection: `reason` is a sentence."""
+        return [] if self._is_over else [self._fail(reason)]
+
     def stop(self) -> None:
         """End without a failure: the mesh connection was closed."""
         self._is_stopped = True

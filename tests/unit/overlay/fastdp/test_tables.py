@@ -20,9 +20,12 @@ from plait.overlay.fastdp.tables import (
     NextHop,
     PeerStats,
     Via,
+    pack_address,
+    unpack_address,
 )
 
 ADDRESSES = st.ip_addresses(v=4).map(str)
+ENDS = st.tuples(ADDRESSES, ADDRESSES) | st.tuples(*[st.binary(min_size=16, max_size=16).map(unpack_address)] * 2)
 U16, U32 = st.integers(0, 0xFFFF), st.integers(0, 0xFFFFFFFF)
 MAC = bytes.fromhex("020000000001")
 
@@ -44,6 +47,7 @@ def test_sizes_are_those_that_the_programs_were_compiled_with(compiled: BpfObjec
         "nexthops": (number, len(NO_WAY.pack())),
         "trees": (number, len(Fan().pack())),
         "neighbours": (address, len(Neighbour("192.0.2.1", 1).pack())),
+        "neighbours6": (16, len(Neighbour("2001:db8::1", 1).pack())),
         "stats": (number, 32),
         "drops": (number, 8),
         "events": (0, 0),
@@ -59,18 +63,19 @@ def test_programs_of_the_object(compiled: BpfObject) -> None:
     assert set(compiled.programs) == {"from_container", "from_underlay", "from_vxlan", "to_vxlan", "from_tap", "to_tap"}
 
 
-@given(st.sampled_from(Via), U16, ADDRESSES, ADDRESSES, U32, U16, st.sampled_from([HopFlag(n) for n in range(4)]))
+@given(st.sampled_from(Via), U16, ENDS, U32, U16, st.sampled_from([HopFlag(n) for n in range(4)]))
 def test_next_hops_come_back(
-    via: Via, hop: int, remote: str, local: str, underlay: int, mtu: int, flags: HopFlag
+    via: Via, hop: int, ends: tuple[str, str], underlay: int, mtu: int, flags: HopFlag
 ) -> None:
-    there = NextHop(via, hop, remote, local, underlay, mtu, flags)
+    there = NextHop(via, hop, *ends, underlay, mtu, flags)
     assert NextHop.unpack(there.pack()) == there
 
 
-@given(st.binary(min_size=20, max_size=20))
+@given(st.binary(min_size=52, max_size=52))
 def test_any_bytes_are_some_next_hop(value: bytes) -> None:
     hop = NextHop.unpack(value)
-    assert hop == NO_WAY or hop.pack() == value
+    assert NextHop.unpack(hop.pack()) == hop
+    assert hop == NO_WAY or pack_address(hop.remote) in value
 
 
 @given(st.lists(U16, max_size=tables.MAX_FANOUT), st.booleans())
@@ -92,14 +97,17 @@ def test_confs_come_back(our_id: int, vxlan: int, tap: int, port: int) -> None:
     assert Conf.unpack(Conf(our_id, vxlan, tap, port).pack()) == Conf(our_id, vxlan, tap, port)
 
 
-@given(ADDRESSES, U16)
+@given(ENDS.map(min), U16)
 def test_neighbours_come_back(local: str, short_id: int) -> None:
     assert Neighbour.unpack(Neighbour(local, short_id).pack()) == Neighbour(local, short_id)
 
 
 def test_octets_of_each_value() -> None:
     hop = NextHop(Via.VXLAN, 7, "192.0.2.1", "192.0.2.2", 3, 1450, HopFlag.DIRECT)
-    assert hop.pack().hex() == "c0000201c00002020300000001000100" + "0700aa05"
+    assert hop.pack().hex() == "c0000201c00002020300000001000100" + "0700aa05" + "00" * 32
+    hop = NextHop(Via.VXLAN, 7, "2001:db8::1", "2001:db8::2", 3, 1430, HopFlag.DIRECT)
+    ends = "20010db8000000000000000000000001" + "20010db8000000000000000000000002"
+    assert hop.pack().hex() == "00" * 8 + "03000000" + "01000500" + "07009605" + ends
     assert Conf(1, 2, 3, 6784).pack().hex() == "0100000002000000030000001a800000"
     assert tables.mac_key(MAC) == bytes.fromhex("0200000000010000")
     assert tables.unpack_mac(tables.mac_key(MAC)) == MAC
@@ -125,7 +133,9 @@ def test_counters_are_added_over_cpus() -> None:
 
 
 def test_heartbeats_that_came_in() -> None:
-    record = bytes.fromhex("0700" + "0100" + "c0000201" + "3c000000") + bytes(range(60))
+    record = bytes.fromhex("0700" + "0100" + "00" * 10 + "ffff" + "c0000201" + "3c000000") + bytes(range(60))
     assert Event.unpack(record) == Event(7, "192.0.2.1", 60, bytes(range(60)))
     assert Event.unpack(record + bytes(8)) == Event.unpack(record)
     assert Event.unpack(record[:-1]) is None
+    by_ipv6 = record.replace(record[4:20], pack_address("2001:db8::1"))
+    assert Event.unpack(by_ipv6) == Event(7, "2001:db8::1", 60, bytes(range(60)))

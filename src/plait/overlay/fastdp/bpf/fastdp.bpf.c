@@ -35,17 +35,28 @@ struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, SHORT_IDS);
 	 __type(key, __u32); __type(value, struct fan); } trees SECTION(".maps");
 struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, MAX_NEIGHBOURS);
 	 __type(key, __u32); __type(value, struct neighbour); } neighbours SECTION(".maps");
+struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, MAX_NEIGHBOURS);
+	 __type(key, struct address6); __type(value, struct neighbour6); } neighbours6 SECTION(".maps");
 struct { __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY); __uint(max_entries, SHORT_IDS);
 	 __type(key, __u32); __type(value, struct peer_stats); } stats SECTION(".maps");
 struct { __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY); __uint(max_entries, DROP_KINDS);
 	 __type(key, __u32); __type(value, __u64); } drops SECTION(".maps");
 struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 1 << 18); } events SECTION(".maps");
 
-struct outer {
-	struct iphdr ip;
+struct tunnel {
 	struct udphdr udp;
 	__u8 vxlan[VXLAN_BYTES];
 	struct ethhdr inner;
+} __attribute__((packed));
+
+struct outer {
+	struct iphdr ip;
+	struct tunnel t;
+} __attribute__((packed));
+
+struct outer6 {
+	struct ipv6hdr ip;
+	struct tunnel t;
 } __attribute__((packed));
 
 INLINE int drop(__u32 reason)
@@ -217,11 +228,19 @@ INLINE int address(struct __sk_buff *skb, struct nexthop *to, __u32 source, __u3
 {
 	struct bpf_tunnel_key key = {
 		.tunnel_id = source | destination << 12,
-		.remote_ipv4 = swap32(to->remote),
 		.tunnel_ttl = ttl,
 	};
+	__u64 flags = BPF_F_ZERO_CSUM_TX | BPF_F_DONT_FRAGMENT;
 
-	if (skb_set_tunnel_key(skb, &key, sizeof(key), BPF_F_ZERO_CSUM_TX | BPF_F_DONT_FRAGMENT))
+	if (to->flags & NH_IPV6) {
+		flags |= BPF_F_TUNINFO_IPV6;
+		__builtin_memcpy(key.remote_ipv6, &to->remote6, sizeof(to->remote6));
+		/* Hosts have several addresses of IPv6, and the neighbour knows us by one. */
+		__builtin_memcpy(key.local_ipv6, &to->local6, sizeof(to->local6));
+	} else {
+		key.remote_ipv4 = swap32(to->remote);
+	}
+	if (skb_set_tunnel_key(skb, &key, sizeof(key), flags))
 		return -1;
 	skb->mark = OURS;
 	return 0;
@@ -240,22 +259,66 @@ INLINE __u16 ip_checksum(struct iphdr *ip)
 	return ~sum;
 }
 
+#define ENCAPSULATION (BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_ENCAP_L4_UDP | BPF_F_ADJ_ROOM_ENCAP_L2(ETH_HLEN) | \
+		       BPF_F_ADJ_ROOM_ENCAP_L2_ETH)
+
+/* Without a checksum, over IPv6 too: RFC 6935 allows that to tunnels. */
+INLINE void fill(struct tunnel *t, struct ethhdr *inner, __u16 port, __u32 vni, __u32 hash, __u32 length)
+{
+	__builtin_memcpy(&t->inner, inner, ETH_HLEN);
+	t->udp.source = swap16(0xc000 | (hash & 0x3fff));
+	t->udp.dest = port;
+	t->udp.len = swap16(length);
+	t->vxlan[0] = VXLAN_FLAGS;
+	t->vxlan[4] = vni >> 16;
+	t->vxlan[5] = vni >> 8;
+	t->vxlan[6] = vni;
+}
+
+/* Whether outer headers can be written: what is in front of the frame must be IP, and nothing of it beside. */
+INLINE int is_simple(struct __sk_buff *skb, struct ethhdr *eth, __u32 length)
+{
+	return eth && !skb->vlan_present && length <= 0xffff &&
+	       (eth->h_proto == swap16(ETH_P_IP) || eth->h_proto == swap16(ETH_P_IPV6));
+}
+
+INLINE int encapsulate6(struct __sk_buff *skb, struct conf *c, struct nexthop *to, __u32 vni, __u8 ttl)
+{
+	__u32 hash = get_hash_recalc(skb), length = skb->len - ETH_HLEN + sizeof(struct outer6);
+	struct ethhdr *eth = eth_of(skb);
+	struct outer6 o = {};
+	__u16 proto = swap16(ETH_P_IPV6);
+
+	if (!is_simple(skb, eth, length))
+		return -1;
+	o.ip.version = 6;
+	o.ip.hop_limit = ttl;
+	o.ip.nexthdr = 17;
+	o.ip.payload_len = swap16(length - sizeof(o.ip));
+	__builtin_memcpy(&o.ip.saddr, &to->local6, sizeof(to->local6));
+	__builtin_memcpy(&o.ip.daddr, &to->remote6, sizeof(to->remote6));
+	fill(&o.t, eth, c->port, vni, hash, length - sizeof(o.ip));
+	if (skb_adjust_room(skb, sizeof(o), BPF_ADJ_ROOM_MAC, ENCAPSULATION | BPF_F_ADJ_ROOM_ENCAP_L3_IPV6))
+		return -1;
+	if (skb_store_bytes(skb, ETH_HLEN, &o, sizeof(o), 0) || skb_store_bytes(skb, 12, &proto, sizeof(proto), 0))
+		return TC_ACT_SHOT;
+	return redirect_neigh(to->underlay, 0, 0, 0);
+}
+
 /* Write the outer headers and send, past the host's IP stack. Negative if the frame has to go by the VXLAN device. */
 INLINE int encapsulate(struct __sk_buff *skb, struct conf *c, struct nexthop *to, __u32 source, __u32 destination,
 		       __u8 ttl)
 {
-	__u64 flags = BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | BPF_F_ADJ_ROOM_ENCAP_L4_UDP |
-		      BPF_F_ADJ_ROOM_ENCAP_L2(ETH_HLEN) | BPF_F_ADJ_ROOM_ENCAP_L2_ETH;
 	__u32 vni = source | destination << 12, hash = get_hash_recalc(skb), length = skb->len - ETH_HLEN + sizeof(struct outer);
 	struct ethhdr *eth = eth_of(skb);
 	struct iphdr ip = {};
 	struct outer o = {};
 	__u16 proto = swap16(ETH_P_IP);
 
-	if (!eth || skb->vlan_present || length > 0xffff ||
-	    (eth->h_proto != swap16(ETH_P_IP) && eth->h_proto != swap16(ETH_P_IPV6)))
+	if (to->flags & NH_IPV6)
+		return encapsulate6(skb, c, to, vni, ttl);
+	if (!is_simple(skb, eth, length))
 		return -1;
-	__builtin_memcpy(&o.inner, eth, ETH_HLEN);
 	ip.version = 4;
 	ip.ihl = 5;
 	ip.ttl = ttl;
@@ -266,14 +329,8 @@ INLINE int encapsulate(struct __sk_buff *skb, struct conf *c, struct nexthop *to
 	ip.daddr = to->remote;
 	ip.check = ip_checksum(&ip);
 	o.ip = ip;
-	o.udp.source = swap16(0xc000 | (hash & 0x3fff));
-	o.udp.dest = c->port;
-	o.udp.len = swap16(length - sizeof(o.ip));
-	o.vxlan[0] = VXLAN_FLAGS;
-	o.vxlan[4] = vni >> 16;
-	o.vxlan[5] = vni >> 8;
-	o.vxlan[6] = vni;
-	if (skb_adjust_room(skb, sizeof(o), BPF_ADJ_ROOM_MAC, flags))
+	fill(&o.t, eth, c->port, vni, hash, length - sizeof(o.ip));
+	if (skb_adjust_room(skb, sizeof(o), BPF_ADJ_ROOM_MAC, ENCAPSULATION | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4))
 		return -1;
 	if (skb_store_bytes(skb, ETH_HLEN, &o, sizeof(o), 0) || skb_store_bytes(skb, 12, &proto, sizeof(proto), 0))
 		return TC_ACT_SHOT;
@@ -308,8 +365,9 @@ INLINE int send(struct __sk_buff *skb, struct conf *c, __u32 source, __u32 desti
 	if (to->via == VIA_PUMP)
 		return to_pump(skb, c, source, destination);
 	if (packet_length(skb) > to->mtu) {
-		/* Who sends too much is told so: by the kernel if the underlay's interface is the limit, else by the pump. */
-		if (!(to->flags & NH_KERNEL_ANSWERS))
+		/* Who sends too much is told so: by the kernel if the underlay's interface is the limit, else by the pump.
+		 * The kernel's answer to a relayed frame would come back as one that the next hop sent here. */
+		if (!(to->flags & NH_KERNEL_ANSWERS) || arrived_from != UNKNOWN)
 			return to_pump(skb, c, source, destination);
 	} else if (to->flags & NH_DIRECT) {
 		count_tx(to->hop, packets_in(skb), skb->len);
@@ -352,6 +410,23 @@ INLINE void flood(struct __sk_buff *skb, struct conf *c, __u32 source, __u32 arr
 	}
 }
 
+/* The same by IPv6. A neighbour's address in front of anything but what ends in itself is refused too: UDP may be behind
+ * extension headers, which the host reads and we do not. */
+INLINE int is_forged_vxlan6(struct __sk_buff *skb, struct conf *c, __u32 at)
+{
+	struct address6 source;
+	struct ipv6hdr ip;
+	__u16 port;
+
+	if (skb_load_bytes(skb, at, &ip, sizeof(ip)) || ip.nexthdr == 6 || ip.nexthdr == 58)
+		return 0;
+	if (ip.nexthdr == 17 &&
+	    (skb_load_bytes(skb, at + sizeof(ip) + 2, &port, sizeof(port)) || port != c->port))
+		return 0;
+	__builtin_memcpy(&source, &ip.saddr, sizeof(source));
+	return map_lookup(&neighbours6, &source) != 0;
+}
+
 /* VXLAN that pretends to come from a neighbour, on its way to this host itself: only interfaces to other hosts, not the
  * bridge, may bring such. The host strips as many tags of VLAN 0 as there are, so they hide nothing. */
 INLINE int is_forged_vxlan(struct __sk_buff *skb, struct conf *c)
@@ -370,6 +445,8 @@ INLINE int is_forged_vxlan(struct __sk_buff *skb, struct conf *c)
 	}
 	if (is_vlan(protocol))
 		return 1;
+	if (protocol == swap16(ETH_P_IPV6))
+		return is_forged_vxlan6(skb, c, at);
 	if (protocol != swap16(ETH_P_IP) || skb_load_bytes(skb, at, &ip, sizeof(ip)) || ip.protocol != 17 ||
 	    skb_load_bytes(skb, at + ip.ihl * 4 + 2, &port, sizeof(port)) || port != c->port)
 		return 0;
@@ -446,7 +523,7 @@ SECTION("tc") int to_vxlan(struct __sk_buff *skb)
 }
 
 /* Tell the node of a heartbeat: its whole head, or what Weave's least one has. */
-INLINE int tell(struct __sk_buff *skb, struct conf *c, struct bpf_tunnel_key *tunnel)
+INLINE int tell(struct __sk_buff *skb, struct conf *c, struct bpf_tunnel_key *tunnel, int is_ipv6)
 {
 	__u32 destination = tunnel->tunnel_id >> 12 & 0xfff;
 	struct event *e;
@@ -461,7 +538,13 @@ INLINE int tell(struct __sk_buff *skb, struct conf *c, struct bpf_tunnel_key *tu
 		return drop(DROP_EVENTS_FULL);
 	e->source = tunnel->tunnel_id & 0xfff;
 	e->destination = destination;
-	e->remote = swap32(tunnel->remote_ipv4);
+	if (is_ipv6) {
+		__builtin_memcpy(&e->remote, tunnel->remote_ipv6, sizeof(e->remote));
+	} else {
+		e->remote.words[0] = e->remote.words[1] = 0;
+		e->remote.words[2] = swap32(0xffff);
+		e->remote.words[3] = swap32(tunnel->remote_ipv4);
+	}
 	e->length = skb->len;
 	__builtin_memset(e->head, 0, sizeof(e->head));
 	if (skb->len >= EVENT_BYTES)
@@ -476,27 +559,44 @@ INLINE int tell(struct __sk_buff *skb, struct conf *c, struct bpf_tunnel_key *tu
 	return TC_ACT_SHOT;
 }
 
+/* The short id of the neighbour that a frame came from; UNKNOWN if it is none. */
+INLINE __u32 sender_of(struct bpf_tunnel_key *tunnel, int is_ipv6)
+{
+	__u32 remote = swap32(tunnel->remote_ipv4);
+	struct neighbour6 *six;
+	struct neighbour *four;
+
+	if (is_ipv6) {
+		six = map_lookup(&neighbours6, tunnel->remote_ipv6);
+		return six ? six->id : UNKNOWN;
+	}
+	four = map_lookup(&neighbours, &remote);
+	return four ? four->id : UNKNOWN;
+}
+
 SECTION("tc") int from_vxlan(struct __sk_buff *skb)
 {
 	struct bpf_tunnel_key tunnel = {};
 	struct ethhdr *eth = eth_of(skb);
 	struct conf *c = get_conf();
-	struct neighbour *from;
 	struct container *here = 0;
-	__u32 source, destination, remote;
+	__u32 source, destination, from;
+	int is_ipv6 = 0;
 	struct mac key;
 
 	if (!c || !eth)
 		return drop(DROP_RUNT);
-	if (skb_get_tunnel_key(skb, &tunnel, sizeof(tunnel), 0))
-		return drop(DROP_FOREIGN);
+	if (skb_get_tunnel_key(skb, &tunnel, sizeof(tunnel), 0)) {
+		is_ipv6 = 1;
+		if (skb_get_tunnel_key(skb, &tunnel, sizeof(tunnel), BPF_F_TUNINFO_IPV6))
+			return drop(DROP_FOREIGN);
+	}
 	if (is_special(eth))
-		return tell(skb, c, &tunnel);
+		return tell(skb, c, &tunnel, is_ipv6);
 	source = tunnel.tunnel_id & 0xfff;
 	destination = tunnel.tunnel_id >> 12 & 0xfff;
-	remote = swap32(tunnel.remote_ipv4);
-	from = map_lookup(&neighbours, &remote);
-	if (!from)
+	from = sender_of(&tunnel, is_ipv6);
+	if (from == UNKNOWN)
 		return drop(DROP_FOREIGN);
 	key = to_key(eth->h_dest);
 	if (!is_group(eth->h_dest))
@@ -504,59 +604,91 @@ SECTION("tc") int from_vxlan(struct __sk_buff *skb)
 	/* Our own id as the source is the kernel's answer to an oversize frame of ours, which comes back through the
 	 * VXLAN device with the key that the frame had. It is for a container here, and nothing is learned from it. */
 	if (source == c->our_id)
-		return here && destination == from->id ? deliver(here) : drop(DROP_ECHO);
-	count_rx(from->id, packets_in(skb), skb->len);
+		return here && destination == from ? deliver(here) : drop(DROP_ECHO);
+	count_rx(from, packets_in(skb), skb->len);
 	if (destination != c->our_id)
-		return tunnel.tunnel_ttl > 1 ? send(skb, c, source, destination, from->id, tunnel.tunnel_ttl - 1) :
+		return tunnel.tunnel_ttl > 1 ? send(skb, c, source, destination, from, tunnel.tunnel_ttl - 1) :
 					       drop(DROP_RETURNED);
 	learn(eth->h_source, LEARNED_PEER, source);
 	if (here && here->flags & CONTAINER_ELSEWHERE)
 		return deliver(here);
 	if (!here && tunnel.tunnel_ttl > 1 && (is_group(eth->h_dest) || owner_of(&key) != HERE))
-		flood(skb, c, source, from->id, tunnel.tunnel_ttl - 1);
+		flood(skb, c, source, from, tunnel.tunnel_ttl - 1);
 	return is_forged_vxlan(skb, c) ? drop(DROP_FORGED) : TC_ACT_OK; /* into the bridge */
+}
+
+/* Take `size` bytes of outer headers off a frame for a container of this host, and deliver it; leave all others be. */
+INLINE int strip(struct __sk_buff *skb, struct conf *c, struct tunnel *t, __u32 from, __s32 size, __u16 outer)
+{
+	__u64 flags = BPF_F_ADJ_ROOM_FIXED_GSO;
+	__u32 vni = t->vxlan[4] << 16 | t->vxlan[5] << 8 | t->vxlan[6];
+	struct container *here;
+	struct ethhdr inner;
+	struct mac key;
+
+	if (vni >> 12 != c->our_id || (vni & 0xfff) == c->our_id)
+		return TC_ACT_OK;
+	__builtin_memcpy(&inner, &t->inner, sizeof(inner));
+	if (inner.h_proto != swap16(ETH_P_IP) && inner.h_proto != swap16(ETH_P_IPV6))
+		return TC_ACT_OK;
+	if (inner.h_proto != outer)
+		flags |= inner.h_proto == swap16(ETH_P_IPV6) ? ADJ_ROOM_DECAP_L3_IPV6 : ADJ_ROOM_DECAP_L3_IPV4;
+	key = to_key(inner.h_dest);
+	here = map_lookup(&containers, &key);
+	if (!here || !(here->flags & CONTAINER_ELSEWHERE))
+		return TC_ACT_OK;
+	if (skb_adjust_room(skb, -size, BPF_ADJ_ROOM_MAC, flags))
+		return TC_ACT_OK;
+	if (skb_store_bytes(skb, 0, &inner, sizeof(inner), 0))
+		return drop(DROP_NO_TUNNEL);
+	learn(inner.h_source, LEARNED_PEER, vni & 0xfff);
+	count_rx(from, packets_in(skb), skb->len);
+	return redirect_peer(here->port, 0);
+}
+
+INLINE int is_vxlan(struct tunnel *t, struct conf *c)
+{
+	return t->udp.dest == c->port && t->vxlan[0] == VXLAN_FLAGS && !t->vxlan[7];
+}
+
+INLINE int from_underlay6(struct __sk_buff *skb, struct conf *c)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	struct { struct ethhdr eth; struct outer6 o; } __attribute__((packed)) *p = data;
+	struct address6 remote, local;
+	struct neighbour6 *from;
+
+	if ((void *)(p + 1) > end || p->o.ip.version != 6 || p->o.ip.nexthdr != 17 || !is_vxlan(&p->o.t, c))
+		return TC_ACT_OK;
+	__builtin_memcpy(&remote, &p->o.ip.saddr, sizeof(remote));
+	__builtin_memcpy(&local, &p->o.ip.daddr, sizeof(local));
+	from = map_lookup(&neighbours6, &remote);
+	if (!from || from->local.words[0] != local.words[0] || from->local.words[1] != local.words[1] ||
+	    from->local.words[2] != local.words[2] || from->local.words[3] != local.words[3])
+		return TC_ACT_OK;
+	return strip(skb, c, &p->o.t, from->id, sizeof(struct outer6), swap16(ETH_P_IPV6));
 }
 
 SECTION("tc") int from_underlay(struct __sk_buff *skb)
 {
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
 	struct { struct ethhdr eth; struct outer o; } __attribute__((packed)) *p = data;
-	__u64 flags = BPF_F_ADJ_ROOM_FIXED_GSO;
 	struct conf *c = get_conf();
-	struct container *here;
 	struct neighbour *from;
-	struct ethhdr inner;
-	__u32 vni, remote;
-	struct mac key;
+	__u32 remote;
 
 	if (!c || (void *)(p + 1) > end)
 		return TC_ACT_OK;
-	if (p->eth.h_proto != swap16(ETH_P_IP) || p->o.ip.version != 4 || p->o.ip.ihl != 5 || p->o.ip.protocol != 17 ||
-	    p->o.udp.dest != c->port || (p->o.ip.frag_off & swap16(0x3fff)) || p->o.vxlan[0] != VXLAN_FLAGS || p->o.vxlan[7])
+	if (p->eth.h_proto != swap16(ETH_P_IP))
+		return p->eth.h_proto == swap16(ETH_P_IPV6) ? from_underlay6(skb, c) : TC_ACT_OK;
+	if (p->o.ip.version != 4 || p->o.ip.ihl != 5 || p->o.ip.protocol != 17 ||
+	    (p->o.ip.frag_off & swap16(0x3fff)) || !is_vxlan(&p->o.t, c))
 		return TC_ACT_OK;
 	remote = p->o.ip.saddr;
 	from = map_lookup(&neighbours, &remote);
 	if (!from || from->local != p->o.ip.daddr)
 		return TC_ACT_OK;
-	vni = p->o.vxlan[4] << 16 | p->o.vxlan[5] << 8 | p->o.vxlan[6];
-	if (vni >> 12 != c->our_id || (vni & 0xfff) == c->our_id)
-		return TC_ACT_OK;
-	if (p->o.inner.h_proto == swap16(ETH_P_IPV6))
-		flags |= ADJ_ROOM_DECAP_L3_IPV6;
-	else if (p->o.inner.h_proto != swap16(ETH_P_IP))
-		return TC_ACT_OK;
-	__builtin_memcpy(&inner, &p->o.inner, sizeof(inner));
-	key = to_key(inner.h_dest);
-	here = map_lookup(&containers, &key);
-	if (!here || !(here->flags & CONTAINER_ELSEWHERE))
-		return TC_ACT_OK;
-	if (skb_adjust_room(skb, -(__s32)sizeof(struct outer), BPF_ADJ_ROOM_MAC, flags))
-		return TC_ACT_OK;
-	if (skb_store_bytes(skb, 0, &inner, sizeof(inner), 0))
-		return drop(DROP_NO_TUNNEL);
-	learn(inner.h_source, LEARNED_PEER, vni & 0xfff);
-	count_rx(from->id, packets_in(skb), skb->len);
-	return redirect_peer(here->port, 0);
+	return strip(skb, c, &p->o.t, from->id, sizeof(struct outer), swap16(ETH_P_IP));
 }
 
 SECTION("tc") int from_tap(struct __sk_buff *skb)

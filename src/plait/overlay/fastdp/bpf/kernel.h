@@ -17,7 +17,8 @@
 #define swap16(x) __builtin_bswap16(x)
 #define swap32(x) __builtin_bswap32(x)
 
-#define ADJ_ROOM_DECAP_L3_IPV6 (1ULL << 8) /* since Linux 6.3: absent from older headers */
+#define ADJ_ROOM_DECAP_L3_IPV4 (1ULL << 7) /* both since Linux 6.3: absent from older headers */
+#define ADJ_ROOM_DECAP_L3_IPV6 (1ULL << 8)
 
 static void *(*map_lookup)(void *, const void *) = (void *)1;
 static long (*map_update)(void *, const void *, const void *, __u64) = (void *)2;

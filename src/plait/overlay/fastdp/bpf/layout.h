@@ -19,6 +19,7 @@ enum { VIA_NOTHING = 0, VIA_VXLAN = 1, VIA_PUMP = 2 };
 /* nexthop.flags */
 enum {
 	NH_DIRECT = 1,        /* write the outer headers here; else the kernel's VXLAN device does */
+	NH_IPV6 = 4,          /* remote6 and local6 count, not remote and local */
 	NH_KERNEL_ANSWERS = 2 /* the MTU is the underlay interface's, so the VXLAN device answers oversize frames itself */
 };
 
@@ -60,6 +61,10 @@ struct learned {          /* learned[mac]: written by the programs */
 	__u32 zero;
 };
 
+struct address6 {         /* IPv6, network order */
+	__u32 words[4];
+};
+
 struct nexthop {          /* nexthops[short id of the final destination] */
 	__u32 remote;         /* IPv4 addresses in network order */
 	__u32 local;
@@ -68,6 +73,7 @@ struct nexthop {          /* nexthops[short id of the final destination] */
 	__u16 flags;
 	__u16 hop;            /* short id of the neighbour that frames go to */
 	__u16 mtu;            /* of inner IP packets */
+	struct address6 remote6, local6;
 };
 
 struct fan {              /* trees[short id of the source]: neighbours that get its broadcasts from us */
@@ -82,13 +88,19 @@ struct neighbour {        /* neighbours[IPv4 address in network order] */
 	__u16 zero;
 };
 
+struct neighbour6 {       /* neighbours6[IPv6 address]: the same, in a map of its own so that IPv4 costs what it did */
+	struct address6 local;
+	__u16 id;
+	__u16 zero;
+};
+
 struct peer_stats {       /* stats[short id of the neighbour] */
 	__u64 tx_packets, tx_bytes, rx_packets, rx_bytes;
 };
 
 struct event {            /* to the node, about a frame with the special prefix */
 	__u16 source, destination; /* short ids */
-	__u32 remote;         /* IPv4 address, network order */
+	struct address6 remote; /* an IPv4 address as ::ffff:a.b.c.d */
 	__u32 length;         /* of the frame */
 	__u8 head[EVENT_BYTES]; /* zeros where the frame is shorter */
 };
