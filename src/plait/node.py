@@ -22,6 +22,7 @@ from plait.attach.service import Attacher
 from plait.checkup import Checkup
 from plait.chronicle import Chronicle
 from plait.config import Config
+from plait.container_life import ContainerLife
 from plait.dns.codec import CHANNEL as NAMES_CHANNEL
 from plait.dns.containers import ContainerNames
 from plait.dns.resolver import Resolver
@@ -139,6 +140,9 @@ class Node:
         )
         self._duplicates = Duplicates(self._router, store, self._transport, self._troubles)
         self._attaching = Attaching(self._attacher, self.addresses)
+        life = ContainerLife(
+            self.names.service if self.names is not None else None, self.addresses, self._attacher.living
+        )
         self._upkeep = Upkeep(
             config,
             host,
@@ -151,6 +155,7 @@ class Node:
             self._bridge,
             self._attacher,
             self.addresses,
+            life,
             self._follow_addresses,
         )
         self._pulse = Pulse(
@@ -171,7 +176,7 @@ class Node:
         self._checkup = Checkup(self.report, self._overlays.handed, self._troubles)
         self._asking.answers(checkup.TOPIC, self._checkup.answer)
         self._care = AddressCare(config, store, self._router, self.addresses, self._asking, self._troubles)
-        self._engine_watch = EngineWatch(docker, self._upkeep.woken.set, self._troubles) if docker else None
+        self._engine_watch = EngineWatch(docker, life, self._troubles) if docker else None
         self._tracer = Tracer(self._router, self._overlays, self._pump, self._attacher, config.bridge, config.port)
 
     async def run(self) -> None:

@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import IPv4Network
 
 from plait.attach.runtime import RuntimeUnavailable
 from plait.attach.service import Attacher
 from plait.config import Config
+from plait.container_life import ContainerLife
 from plait.errors import PlaitError, StateError
 from plait.ipam import tracker
 from plait.ipam.service import AddressService
@@ -46,18 +47,17 @@ class Upkeep:
     bridge: BridgeKeeper
     attacher: Attacher
     addresses: AddressService | None
+    life: ContainerLife
     follow_addresses: Callable[[], None]
-    woken: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set to have everything looked at now: a container ended."""
 
     async def keep_reconciled(self) -> None:
         """Compare the bridge, the tap and the attached interfaces with what they should be, until cancelled."""
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(RECONCILE_INTERVAL):
-                    await self.woken.wait()
+                    await self.life.woken.wait()
                 await asyncio.sleep(GATHERING)
-            self.woken.clear()
+            self.life.woken.clear()
             try:
                 repairs = [*await self._mend_tap(), *await asyncio.to_thread(self.bridge.ensure)]
                 self._keep_local_sources()
@@ -84,12 +84,12 @@ class Upkeep:
 
     async def _look_after_addresses(self) -> None:
         """Release what dead containers held, and say who waits."""
-        if self.addresses is None:
-            return
         try:
-            self.addresses.census(await self.attacher.living(self.addresses.owned()))
+            await self.life.look()
         except RuntimeUnavailable:
             pass  # nobody is taken for dead because the engine does not answer
+        if self.addresses is None:
+            return
         found = waiting(self.addresses)
         if found is None:
             self.troubles.clear("addresses")

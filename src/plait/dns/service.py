@@ -83,6 +83,10 @@ class NameService:
         self._tell(doomed)
         return len(doomed)
 
+    def named(self) -> set[str]:
+        """Give the containers that have names from us."""
+        return {each.container_id for each in self.database.entries if each.origin == self._us and not each.tombstone}
+
     def container_died(self, container_id: str) -> None:
         """Delete the names of a container."""
         self.remove(container_id)

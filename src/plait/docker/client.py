@@ -1,5 +1,5 @@
 """A client of the Docker Engine's HTTP API, as small as attaching needs: look at one container, list the running ones,
-hear of their ends. It changes nothing in the engine.
+hear of their starts and ends. It changes nothing in the engine.
 """
 
 import asyncio
@@ -21,7 +21,9 @@ _T = TypeVar("_T")
 _TIMEOUT = aiohttp.ClientTimeout(total=15, sock_connect=3)
 _STREAM_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=3)
 # `die` is the end of a process, `destroy` that of a container which had none any more.
-_DEATHS = urlencode({"filters": json.dumps({"type": ["container"], "event": ["die", "destroy"]})})
+_NEWS = urlencode({"filters": json.dumps({"type": ["container"], "event": ["start", "die", "destroy"]})})
+# An event has all labels of its container.
+_MAX_EVENT = 1 << 20
 # Inspects under way at once when all containers are listed; more only queue inside the engine.
 _PARALLEL_INSPECTS = 16
 
@@ -75,26 +77,36 @@ class DockerClient:
         return [container for container in found if container is not None and container.running]
 
     @contextlib.asynccontextmanager
-    async def deaths(self) -> AsyncIterator[AsyncIterator[str]]:
-        """Give the ids of containers as they end, for as long as the engine answers. Raise RuntimeUnavailable."""
+    async def news(self) -> AsyncIterator[AsyncIterator[tuple[str, str]]]:
+        """Give what happens (`start`, `die`, `destroy`) and the id of the container, for as long as the engine answers.
+
+        Raise RuntimeUnavailable.
+        """
         try:
             async with (
                 aiohttp.ClientSession(connector=self._connector(), timeout=_STREAM_TIMEOUT) as session,
-                session.get(f"{self._base}/events?{_DEATHS}", allow_redirects=False) as response,
+                session.get(f"{self._base}/events?{_NEWS}", allow_redirects=False, read_bufsize=_MAX_EVENT) as response,
             ):
                 if response.status != 200:
                     raise self._unavailable(f"it answered {response.status}: {_message(await response.read())}")
-                yield self._idents(response.content)
+                yield self._events(response.content)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise self._unavailable(str(error) or "no answer in time") from error
 
-    async def _idents(self, stream: aiohttp.StreamReader) -> AsyncIterator[str]:
-        async for line in stream:  # one JSON object each
+    async def _events(self, stream: aiohttp.StreamReader) -> AsyncIterator[tuple[str, str]]:
+        while line := await self._line(stream):  # one JSON object each
             if line.strip():
                 try:
-                    yield msgspec.json.decode(line, type=_Event).actor.id
+                    event = msgspec.json.decode(line, type=_Event)
                 except (msgspec.DecodeError, UnicodeDecodeError) as error:
                     raise self._unavailable(f"an event of it is not understood: {error}") from error
+                yield event.action, event.actor.id
+
+    async def _line(self, stream: aiohttp.StreamReader) -> bytes:
+        try:
+            return await stream.readline()
+        except ValueError as error:
+            raise self._unavailable(f"an event of it is too long: {error}") from error
 
     def _connector(self) -> aiohttp.BaseConnector:
         return aiohttp.UnixConnector(self._socket_path) if self._socket_path else aiohttp.TCPConnector()
@@ -157,6 +169,7 @@ class _Actor(msgspec.Struct, rename={"id": "ID"}):
 
 
 class _Event(msgspec.Struct, rename="pascal"):
+    action: str
     actor: _Actor
 
 

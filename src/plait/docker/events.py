@@ -1,11 +1,11 @@
-"""Hears of the ends of containers as they happen; after a gap it has everything looked at once.
+"""Hears of the starts and ends of containers as they happen; after a gap it has everything looked at once.
 
 The node's regular look at all containers stays: this makes it come at once, and an engine that is silent loses nothing.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable
+from typing import Protocol
 
 from plait.attach.runtime import RuntimeUnavailable
 from plait.docker.client import DockerClient
@@ -17,12 +17,29 @@ RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
 """Before each attempt to hear an engine that does not answer; the last one again and again."""
 
 
-class EngineWatch:
-    """`changed` is called when containers may have ended."""
+class Listener(Protocol):
+    """Who is told; idents are an engine's long ones."""
 
-    def __init__(self, docker: DockerClient, changed: Callable[[], None], troubles: Troubles) -> None:
+    def started(self, ident: str) -> None:
+        """A container has a process."""
+
+    def died(self, ident: str) -> None:
+        """A container has a process no longer."""
+
+    def destroyed(self, ident: str) -> None:
+        """A container was removed."""
+
+    def missed(self) -> None:
+        """Anything may have happened."""
+
+
+class EngineWatch:
+    """Tells `listener` what the engine tells."""
+
+    def __init__(self, docker: DockerClient, listener: Listener, troubles: Troubles) -> None:
         self._docker = docker
-        self._changed = changed
+        self._told = {"start": listener.started, "die": listener.died, "destroy": listener.destroyed}
+        self._listener = listener
         self._troubles = troubles
 
     async def run(self) -> None:
@@ -30,13 +47,14 @@ class EngineWatch:
         failures, was_heard = 0, False
         while True:
             try:
-                async with self._docker.deaths() as deaths:
+                async with self._docker.news() as news:
                     failures, was_heard = 0, True
                     self._troubles.clear("docker")
-                    self._changed()  # what ended before is told by nobody
-                    async for ident in deaths:
-                        _log.debug("the container %s ended", ident)
-                        self._changed()
+                    self._listener.missed()  # what happened before is told by nobody
+                    async for action, ident in news:
+                        _log.debug("the engine says %s of the container %s", action, ident)
+                        if action in self._told:
+                            self._told[action](ident)
                 raise RuntimeUnavailable("the Docker engine ended its events")
             except RuntimeUnavailable as error:
                 if was_heard:  # a host without an engine has no problem

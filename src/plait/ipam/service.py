@@ -176,6 +176,18 @@ class AddressService:
         """Hear which containers live: what others hold is released after a while."""
         self._do(self.allocator.census(_now(), {*alive, *self._busy}))
 
+    def container_started(self, ident: str) -> None:
+        """Hear that a container starts: it keeps what it had."""
+        self._do(self.allocator.container_started(_now(), ident))
+
+    def container_died(self, ident: str) -> None:
+        """Hear that a container died: what it holds is released after a while, and its requests end."""
+        self._do(self.allocator.container_died(_now(), ident))
+
+    def container_destroyed(self, ident: str) -> None:
+        """Hear that a container is gone for good: what it holds is released."""
+        self._do(self.allocator.container_destroyed(_now(), ident))
+
     def hold(self, ident: str) -> "Hold":
         """While this is entered, a container that is not attached yet counts as alive."""
         return Hold(self._busy, ident)

@@ -15,6 +15,7 @@ from unit.api.nodes import MemoryNode, directory, report_of, serving
 Exchange = dict[str, Any]
 FILES = ("http/single_node.json", "http/disabled.json", "http/three_nodes.json")
 # disabled.json: host1 ran without DNS, host2 without an allocator, so their other half is not ours to answer.
+IN_ORDER_OF_NAMES = "asked in its order in test_name_vectors.py"
 OF_DNS, OF_ALLOCATOR = ("/name", "/domain", "/dns-address"), ("/ip", "/ring")
 
 
@@ -27,21 +28,23 @@ def why_not(path: str, exchange: Exchange) -> str | None:
     if exchange["response"]["status"] == 404:
         return None
     if route.startswith(OF_DNS):
-        return "needs DNS"
+        return IN_ORDER_OF_NAMES
     if route.startswith(OF_ALLOCATOR):
         return "asked in its order in test_ipam_vectors.py"
     if route.startswith("/peer/") and not is_off:
         return "asked in its order in test_ipam_vectors.py"
     if route == "/status/dns" and exchange["response"]["status"] != 500:
-        return "needs DNS"
+        return IN_ORDER_OF_NAMES
     if route == "/status/ipam" and exchange["response"]["status"] != 500:
         return "asked in its order in test_ipam_vectors.py"
     if route == "/metrics":
         return "compared in test_metrics.py"
     if route == "/status" or route.startswith("/report?format={{.IPAM") or "Accept: application/json" in str(exchange):
         return "its blocks of services are left out here; see test_status.py"
-    if not is_off and ("json .DNS" in unquoted(exchange) or "IPAM" in unquoted(exchange)):
-        return "needs the allocator or DNS"
+    if not is_off and "json .DNS" in unquoted(exchange):
+        return IN_ORDER_OF_NAMES
+    if not is_off and "IPAM" in unquoted(exchange):
+        return "asked in its order in test_ipam_vectors.py"
     if route in ("/status/peers", "/status/connections", "/status/targets") and path == "http/three_nodes.json":
         return "the report it was made from was not recorded"
     return None
