@@ -55,6 +55,11 @@ def waiting(addresses: AddressService) -> tuple[str, str] | None:
         return None
     who = f"{idents[0]} waits" if len(idents) == 1 else f"{idents[0]} and {len(idents) - 1} more wait"
     what = f"{who} for an address of {allocator.universe}"
+    if not allocator.ring.is_empty and not allocator.may_give():
+        return (
+            f"{what}: this node may give out none now, as others may take its addresses over (--reclaim-after)",
+            "bring it together with the peers that it misses: see the other problems",
+        )
     if not allocator.ring.is_empty:
         return (
             f"{what}: none is free here, and other peers have been asked for some of theirs",

@@ -5,7 +5,7 @@ answered by a Reply with their id, at once or later. Call `tick` every TICK seco
 """
 
 import random
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from plait.errors import PlaitError
@@ -24,6 +24,7 @@ from plait.ipam.actions import (
 from plait.ipam.address import Cidr, Range, glued, text
 from plait.ipam.codec import GossipState, Kind
 from plait.ipam.entry import RingError
+from plait.ipam.lives import ContainerLives
 from plait.ipam.nicknames import Nicknames
 from plait.ipam.paxos import Claims, Election, Voter
 from plait.ipam.records import Records, Snapshot
@@ -37,7 +38,7 @@ from plait.mesh.name import UNKNOWN_PEER, PeerName
 _Request = TypeVar("_Request", Prime, Claim, Allocate)
 
 
-class Allocator:
+class Allocator(ContainerLives):
     """One peer's part in address allocation."""
 
     def __init__(self, settings: Settings, peers: Peers, rng: random.Random, on_update: OnUpdate | None = None) -> None:
@@ -180,55 +181,11 @@ class Allocator:
             self.reply(request, self.space.free.size - before)
         return self._finish()
 
-    # Containers
-
-    def container_started(self, now: float, ident: str) -> list[Action]:
-        """Keep what a container had when it died."""
-        self._now = now
-        self.revive(ident)
-        return self._finish()
-
-    def container_died(self, now: float, ident: str) -> list[Action]:
-        """Release what a container holds in a while, unless it starts again; end its requests now."""
-        self._now = now
-        if self.records.is_container(ident):
-            self.dead[ident] = now
-        self.waiting.cancel_of(ident)
-        return self._finish()
-
-    def container_destroyed(self, now: float, ident: str) -> list[Action]:
-        """Release at once what a container holds."""
-        self._now = now
-        if self.records.is_container(ident):
-            self._release_all(ident)
-            self.dead.pop(ident, None)
-        return self._finish()
-
-    def prune(self, now: float, running: Iterable[str]) -> list[Action]:
-        """Release what containers hold that are not among the running ones."""
-        self._now = now
-        alive = set(running)
-        for ident, holding in self.records:
-            if holding.is_container and ident not in alive:
-                self._release_all(ident)
-        return self._finish()
-
     def claim_found(self, now: float, claims: Iterable[Claim]) -> list[Action]:
         """Take note of addresses in use on this host, which nobody waits for."""
         self._now = now
         for claim in claims:
             self.waiting.begin(claim, self.waiting.claims)
-        return self._finish()
-
-    def census(self, now: float, alive: Collection[str]) -> list[Action]:
-        """Hear which containers live now: the others died, those that were thought dead live."""
-        self._now = now
-        for ident in [ident for ident in self.dead if ident in alive]:
-            self.revive(ident)
-        holders = {ident for ident, holding in self.records if holding.is_container}
-        for ident in holders.difference(alive, self.dead):
-            self.dead[ident] = now
-            self.waiting.cancel_of(ident)
         return self._finish()
 
     # Other peers

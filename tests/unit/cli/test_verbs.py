@@ -281,6 +281,17 @@ def test_a_check_of_addresses_ends_with_1_if_anything_is_wrong(plait: Plait, nod
     assert found == {"findings": [{"what": "c1 has no address", "cure": "attach it"}]}
     assert plait("ipam", "import").code == 1
     assert plait("ipam", "check", "file").code == 1
+    assert plait("ipam", "check", "--force").code == 1
+    assert plait("ipam", "reclaim", "--all").code == 1
+
+
+def test_ipam_reclaim(plait: Plait, node: MemoryNode) -> None:
+    assert plait("ipam", "reclaim", "a", "b") == Ended(0, "a: 8 addresses reclaimed\nb: 8 addresses reclaimed\n", "")
+    assert plait("ipam", "reclaim", "--dry-run") == Ended(0, "gone: 8 addresses would be reclaimed\n", "")
+    found = json.loads(plait("ipam", "reclaim", "--dry-run", "--json").out)
+    assert found == {
+        "peers": [{"peer": "gone", "addresses": 8, "reclaimed": 0, "what": "8 addresses would be reclaimed"}]
+    }
 
 
 def test_what_weave_kept_is_taken_over(plait: Plait, tmp_path: Path) -> None:

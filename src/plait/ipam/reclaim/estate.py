@@ -115,11 +115,11 @@ class AllocatorEstate:
         """See Estate."""
         if not ring:
             return True
-        learnt = codec.decode_state(ring).ring
         allocator = self._allocator
-        if learnt is None:
-            return False
         try:
+            learnt = codec.decode_state(ring).ring
+            if learnt is None:
+                return False
             is_news = allocator.ring.merge(learnt, allocator.space.is_used)
         except PlaitError:
             return False
