@@ -460,7 +460,7 @@ from plait.overlay.sleeve.supervisor import Pump
 
 async def main() -> None:
     with open_sleeve_sockets("", 0) as sockets:
-        pump = Pump(PeerName(1), 0, open_tap("tap0"), sockets, lambda _: None, print)
+        pump = Pump(PeerName(1), 0, open_tap("tap0"), [sockets], lambda _: None, print)
         task = asyncio.create_task(pump.run())
         await pump.wait_ready()
         print(pump.state.pid, flush=True)
