@@ -4,7 +4,9 @@ Pure: statements and rows. Of a new snapshot only what changed is written, a row
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import compress
+from operator import is_not
 from sqlite3 import Connection
 
 from plait.ipam.address import Cidr, InvalidAddress
@@ -36,16 +38,35 @@ def changes(before: Snapshot | None, after: Snapshot) -> Iterator[Statement]:
         seeds = json.dumps([str(seed) for seed in after.ring.seeds])
         row = (0, after.ring.start, after.ring.end, str(after.ring.peer), seeds)
         yield "INSERT OR REPLACE INTO ring VALUES (?, ?, ?, ?, ?)", [row]
-    entries = {entry.token: entry for entry in before.ring.entries} if before else {}
-    tokens = {entry.token for entry in after.ring.entries}
-    yield "DELETE FROM ring_entries WHERE token = ?", [(token,) for token in entries if token not in tokens]
-    changed = [entry for entry in after.ring.entries if entries.get(entry.token) != entry]
-    yield _PUT_ENTRY, [(entry.token, str(entry.peer), entry.version, entry.free) for entry in changed]
-    holdings = before.holdings if before else {}
-    gone: list[tuple[object, ...]] = [(_key(ident),) for ident in holdings if ident not in after.holdings]
-    yield "DELETE FROM holdings WHERE ident = ?", gone
-    rows = [_row(ident, holding) for ident, holding in after.holdings.items() if holdings.get(ident) != holding]
-    yield "INSERT OR REPLACE INTO holdings VALUES (?, ?, ?)", rows
+    yield from _entry_changes(before.ring.entries if before else (), after.ring.entries)
+    yield from _holding_changes(before.holdings if before else {}, after.holdings)
+
+
+def _entry_changes(before: Sequence[Entry], after: Sequence[Entry]) -> Iterator[Statement]:
+    """Mostly the same entries, of which some have other values: what is the same object needs no look inside."""
+    gone: list[tuple[object, ...]] = []
+    changed = [(old, new) for old, new in zip(before, after, strict=False) if old is not new]
+    if len(before) == len(after) and all(old.token == new.token for old, new in changed):
+        entries = [new for old, new in changed if old != new]
+    else:
+        known = {entry.token: entry for entry in before}
+        gone = [(token,) for token in known.keys() - {entry.token for entry in after}]
+        entries = [entry for entry in after if known.get(entry.token) != entry]
+    if gone:
+        yield "DELETE FROM ring_entries WHERE token = ?", gone
+    if entries:
+        yield _PUT_ENTRY, [(entry.token, str(entry.peer), entry.version, entry.free) for entry in entries]
+
+
+def _holding_changes(before: Mapping[str, Holding], after: Mapping[str, Holding]) -> Iterator[Statement]:
+    """Only what is another object needs a look inside; keys are compared one by one only if some must be gone."""
+    changed = list(compress(after, map(is_not, after.values(), map(before.get, after))))
+    added = sum(ident not in before for ident in changed)
+    if len(before) + added != len(after):
+        yield "DELETE FROM holdings WHERE ident = ?", [(_key(ident),) for ident in before.keys() - after.keys()]
+    rows = [_row(ident, after[ident]) for ident in changed if before.get(ident) != after[ident]]
+    if rows:
+        yield "INSERT OR REPLACE INTO holdings VALUES (?, ?, ?)", rows
 
 
 def clear() -> Iterator[Statement]:
