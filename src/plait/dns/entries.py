@@ -5,13 +5,13 @@ so that older news cannot bring it back. As Weave's, except that spellings of on
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from plait.dns import names
 from plait.mesh.name import PeerName
 
-MAX_ENTRIES = 50_000
-"""Entries of all peers: some 25 MB, and a second of work to tell or hear them all. More are not taken."""
+MAX_ENTRIES = 200_000
+"""Entries of all peers, issue 5 asks for half of them: see docs/benchmarks.md for their memory. More are not taken."""
 
 MAX_VERSION = 1 << 62
 """A version above is no count of changes; one more must still fit a signed 64-bit number."""
@@ -77,13 +77,43 @@ def merge_lists(first: Iterable[Entry], second: Iterable[Entry]) -> list[Entry]:
     return sorted(newest.values(), key=wire_order)
 
 
+_Keyed = TypeVar("_Keyed", bytes, int)
+
+
+class _Index(Generic[_Keyed]):
+    """The identities under each key. Most keys have one, which stands alone, as a set takes more than an entry."""
+
+    def __init__(self) -> None:
+        self._found: dict[_Keyed, Identity | set[Identity]] = {}
+
+    def get(self, key: _Keyed) -> Iterable[Identity]:
+        found = self._found.get(key)
+        return found if isinstance(found, set) else () if found is None else (found,)
+
+    def add(self, key: _Keyed, identity: Identity) -> None:
+        found = self._found.setdefault(key, identity)
+        if isinstance(found, set):
+            found.add(identity)
+        elif found != identity:
+            self._found[key] = {found, identity}
+
+    def discard(self, key: _Keyed, identity: Identity) -> None:
+        found = self._found.get(key)
+        if isinstance(found, set):
+            found.discard(identity)
+            if len(found) == 1:
+                self._found[key] = found.pop()
+        elif found == identity:
+            del self._found[key]
+
+
 class Entries:
     """All entries that are known, indexed by name and by address. Iterates in memory order, tombstones included."""
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self._entries: dict[Identity, Entry] = {}
-        self._names: dict[bytes, set[Identity]] = {}
-        self._addresses: dict[int, set[Identity]] = {}
+        self._names = _Index[bytes]()
+        self._addresses = _Index[int]()
         self._records: dict[bytes, tuple[bytes, ...]] = {}
         self.refused = 0
         """News that were not taken since there are MAX_ENTRIES already."""
@@ -153,18 +183,18 @@ class Entries:
 
     def lookup(self, hostname: str) -> list[int]:
         """Give the addresses of a name (with trailing dot, in any spelling), in memory order, twice if held twice."""
-        return [entry.address for entry in self._living(self._names.get(names.key(hostname), ()))]
+        return [entry.address for entry in self._living(self._names.get(names.key(hostname)))]
 
     def reverse(self, address: int) -> str | None:
         """Give the first name of an address in memory order."""
-        living = self._living(self._addresses.get(address, ()))
+        living = self._living(self._addresses.get(address))
         return living[0].hostname if living else None
 
     def records(self, key: bytes) -> tuple[bytes, ...]:
         """Give the addresses of the name with this key (`names.key`), each once, as 4 bytes; none: not known."""
         records = self._records.get(key)
         if records is None:
-            living = self._living(self._names.get(key, ()))
+            living = self._living(self._names.get(key))
             records = tuple(dict.fromkeys(entry.address.to_bytes(4, "big") for entry in living))
             if records:
                 self._records[key] = records
@@ -177,17 +207,13 @@ class Entries:
     def _put(self, entry: Entry) -> None:
         identity, key = entry.identity, names.key(entry.hostname)
         self._entries[identity] = entry
-        self._names.setdefault(key, set()).add(identity)
-        self._addresses.setdefault(entry.address, set()).add(identity)
+        self._names.add(key, identity)
+        self._addresses.add(entry.address, identity)
         self._records.pop(key, None)
 
     def _drop(self, entry: Entry) -> None:
         identity, key = entry.identity, names.key(entry.hostname)
         del self._entries[identity]
         self._records.pop(key, None)
-        self._names[key].discard(identity)
-        if not self._names[key]:
-            del self._names[key]
-        self._addresses[entry.address].discard(identity)
-        if not self._addresses[entry.address]:
-            del self._addresses[entry.address]
+        self._names.discard(key, identity)
+        self._addresses.discard(entry.address, identity)
