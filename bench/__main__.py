@@ -1,11 +1,13 @@
 """`make bench [ONLY=metric,system,...] [QUICK=1] [ROUNDS=n] [CC=cubic,bbr]`: measures, prints a table.
 
-Writes bench/results/latest.json.
+Writes bench/results/latest.json. ONLY=dns and ONLY=ipam measure what names and addresses cost (costs.json there).
 
 `python -m bench table [FILE]` shows a results file as Markdown.
 """
 
 import argparse
+import dataclasses
+import json
 import math
 import os
 import sys
@@ -13,6 +15,7 @@ import time
 from pathlib import Path
 
 from bench import goals, machine, table
+from bench.costs import Cost, dns, ipam
 from bench.plan import FULL, QUICK, adjusted, estimate, select
 from bench.report import summarize, to_json, to_table
 from bench.runner import Runner
@@ -21,6 +24,8 @@ from plait.errors import PlaitError, UsageError
 from plait.testing.lab import missing_features
 
 RESULTS = Path(__file__).parent / "results" / "latest.json"
+
+COSTS = RESULTS.with_name("costs.json")
 
 
 def main(words: list[str]) -> int:
@@ -40,6 +45,11 @@ def measure() -> int:
         print("the benchmarks cannot run here: " + "; ".join(missing), file=sys.stderr)
         return 1
     plan = adjusted(QUICK if os.environ.get("QUICK", "") not in ("", "0") else FULL, os.environ)
+    named = [word.strip() for word in os.environ.get("ONLY", "").split(",")]
+    if rooms := [word for word in named if word in ("dns", "ipam")]:
+        if len(rooms) < len(named):
+            raise UsageError(f"ONLY={','.join(rooms)} can be measured by itself only: run the others on their own")
+        return measure_costs(rooms, plan.rounds)
     for line in left_out():
         _say(line)
     makers = available()
@@ -55,6 +65,20 @@ def measure() -> int:
     )
     print(to_table(rows, selection.systems))
     print(f"{RESULTS}: all of it, with ranges, CPU and noise; `python -m bench table` shows it by systems")
+    return 0
+
+
+def measure_costs(rooms: list[str], rounds: int) -> int:
+    """Measure what rooms of the node cost, and say which goals are met."""
+    costs: list[Cost] = []
+    if "dns" in rooms:
+        costs += dns.measure(rounds, _say)
+    if "ipam" in rooms:
+        costs += ipam.measure(rounds)
+    COSTS.parent.mkdir(exist_ok=True)
+    rows = [dataclasses.asdict(cost) | {"machine": machine.describe()} for cost in costs]
+    COSTS.write_text(json.dumps(rows, indent=1) + "\n")
+    print(f"\n{machine.describe()}; best of {rounds} rounds\n\n{goals.costs_to_markdown(costs)}")
     return 0
 
 

@@ -1,9 +1,10 @@
-"""How fast the kernel's path is to be, compared with rivals in the same run, and whether a run shows it. Pure."""
+"""How fast plait is to be, compared with rivals in the same run or by itself, and whether a run shows it. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bench.costs import Cost
 from bench.plan import FASTDP, FASTDP_DIRECT, METRICS, PEERS, ROUTED, SWARM, VXLAN
 from bench.report import NOISY, aligned, short
 from bench.table import Conditions, title, values_of
@@ -59,6 +60,33 @@ GOALS = (
 )
 
 
+MET, MISSED = "met", "missed"
+LIMITS = {
+    ("dns_per_s", "plait-dns"): 20_000.0,
+    ("dns_p99_ms", "plait-dns"): 5.0,
+    ("dns_rss_mb", "plait-dns"): 150.0,
+    ("allocate_ms", "plait-ipam"): 2.0,
+    ("merge_ms", "plait-ipam"): 50.0,
+    ("receive_ms", "plait-ipam"): 50.0,
+    ("held_mb", "plait-ipam"): 50.0,
+}
+"""Of costs, which have no rival: at least for rates (1/s), at most for all others."""
+
+
+def costs_to_markdown(costs: Iterable[Cost]) -> str:
+    """Write a table of costs with their goals, as far as there are some."""
+    lines = []
+    for cost in costs:
+        limit = LIMITS.get((cost.metric, cost.system))
+        is_rate = cost.unit == "1/s"
+        bound = "" if limit is None else f"{'>=' if is_rate else '<='} {limit:g}"
+        verdict = ""
+        if limit is not None:
+            verdict = MET if (cost.value >= limit if is_rate else cost.value <= limit) else MISSED
+        lines.append([cost.system, cost.metric, short(cost.value), cost.unit, bound, verdict])
+    return aligned([["system", "metric", "value", "unit", "goal", ""], *lines], left=2)
+
+
 def to_markdown(rows: Sequence[Mapping[str, Any]], conditions: Conditions, goals: Iterable[Goal] = GOALS) -> str | None:
     """Write a table of the goals of which both values were measured; None if there are none.
 
@@ -72,6 +100,6 @@ def to_markdown(rows: Sequence[Mapping[str, Any]], conditions: Conditions, goals
             continue
         ratio = own["value"] / other["value"]
         noisy = NOISY if own.get("noisy") or other.get("noisy") else ""
-        verdict = "met" if goal.is_met(ratio) else "missed"
+        verdict = MET if goal.is_met(ratio) else MISSED
         lines.append([goal.system, goal.rival, title(goal.metric), verdict, goal.bound, short(ratio) + noisy])
     return aligned([["system", "against", "metric", "", "goal", "ratio"], *lines], left=4) if lines else None
