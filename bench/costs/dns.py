@@ -45,7 +45,7 @@ class Names:
 
     def remove(self, number: int) -> None:
         """Take it back."""
-        self._send("DELETE", f"/name/{number:064x}")
+        self._send("DELETE", f"/name/{number:064x}/{_address(number)}")
 
     def _send(self, method: str, path: str) -> None:
         self._connection.request(method, path)

@@ -7,7 +7,7 @@ from collections.abc import Container
 from typing import NamedTuple
 
 from plait.dns.codec import GossipData, decode
-from plait.dns.entries import Entries, Entry, merge_lists
+from plait.dns.entries import Entries, Entry, Identity, merge_lists
 from plait.mesh.gossip import GossipRefused
 from plait.mesh.name import PeerName
 
@@ -39,15 +39,17 @@ class Database:
         self, now: int, container_id: str | None = None, address: int | None = None, hostname: str | None = None
     ) -> list[Entry]:
         """Delete our entries that match what is given (None: any); the answer is to be told to all, if not empty."""
-        return self.entries.delete(
-            lambda entry: (
-                entry.origin == self._us
-                and container_id in (None, entry.container_id)
-                and address in (None, entry.address)
-                and hostname in (None, entry.hostname)
-            ),
-            now,
-        )
+
+        def matches(identity: Identity) -> bool:
+            holder, origin, held, spelt = identity
+            return (
+                origin == self._us
+                and container_id in (None, holder)
+                and address in (None, held)
+                and hostname in (None, spelt)
+            )
+
+        return self.entries.delete(matches, now, address)
 
     def receive(self, payload: bytes, now: int) -> tuple[GossipData, Received]:
         """Merge what a peer sent; raises PlaitError for what must end the connection it came by."""

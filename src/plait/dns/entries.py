@@ -77,6 +77,7 @@ def merge_lists(first: Iterable[Entry], second: Iterable[Entry]) -> list[Entry]:
     return sorted(newest.values(), key=wire_order)
 
 
+_FIRST_STATE = (0, 0)
 _Keyed = TypeVar("_Keyed", bytes, int)
 
 
@@ -111,7 +112,7 @@ class Entries:
     """All entries that are known, indexed by name and by address. Iterates in memory order, tombstones included."""
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
-        self._entries: dict[Identity, Entry] = {}
+        self._states: dict[Identity, tuple[int, int]] = {}  # version and tombstone: most have the first, in common
         self._names = _Index[bytes]()
         self._addresses = _Index[int]()
         self._records: dict[bytes, tuple[bytes, ...]] = {}
@@ -120,19 +121,20 @@ class Entries:
         self.merge(entries)
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._states)
 
     def __iter__(self) -> Iterator[Entry]:
-        return iter(sorted(self._entries.values(), key=memory_order))
+        return iter(sorted(self._all(), key=memory_order))
 
     def get(self, identity: Identity) -> Entry | None:
         """Give an entry, alive or not."""
-        return self._entries.get(identity)
+        state = self._states.get(identity)
+        return None if state is None else Entry(*identity, *state)
 
     def add(self, hostname: str, container_id: str, origin: PeerName, address: int) -> Entry:
         """Make an entry, or bring it back; the answer is what all peers are to be told."""
         identity = (container_id, origin, address, hostname)
-        entry = self._entries.get(identity)
+        entry = self.get(identity)
         if entry is None:
             entry = Entry(*identity)
         elif entry.tombstone:
@@ -140,13 +142,14 @@ class Entries:
         self._put(entry)
         return entry
 
-    def delete(self, matches: Filter, now: int) -> list[Entry]:
-        """Turn living entries into tombstones of `now`; the answer is those, in the order of the wire."""
-        doomed = [
-            entry._replace(tombstone=now, version=entry.version + 1)
-            for entry in self._entries.values()
-            if not entry.tombstone and matches(entry)
-        ]
+    def delete(self, matches: Callable[[Identity], bool], now: int, address: int | None = None) -> list[Entry]:
+        """Turn living entries into tombstones of `now`; the answer is those, in the order of the wire.
+
+        With an address only its entries are looked at, else all.
+        """
+        candidates = self._states if address is None else self._addresses.get(address)
+        found = [identity for identity in candidates if not self._states[identity][1] and matches(identity)]
+        doomed = [Entry(*identity, self._states[identity][0] + 1, now) for identity in found]
         for entry in doomed:
             self._put(entry)
         return sorted(doomed, key=wire_order)
@@ -155,9 +158,9 @@ class Entries:
         """Take what is newer than what is known; the answer is that. Counts in `refused` what there is no room for."""
         taken = []
         for entry in news:
-            known = self._entries.get(entry.identity)
+            known = self.get(entry.identity)
             if known is None:
-                if len(self._entries) >= MAX_ENTRIES:
+                if len(self._states) >= MAX_ENTRIES:
                     self.refused += 1
                     continue
             elif known.merged(entry) is known:
@@ -168,7 +171,7 @@ class Entries:
 
     def remove(self, matches: Filter) -> bool:
         """Forget entries without a trace; True if there were any."""
-        gone = [entry for entry in self._entries.values() if matches(entry)]
+        gone = [entry for entry in self._all() if matches(entry)]
         for entry in gone:
             self._drop(entry)
         return bool(gone)
@@ -200,20 +203,24 @@ class Entries:
                 self._records[key] = records
         return records
 
+    def _all(self) -> Iterator[Entry]:
+        return (Entry(*identity, *state) for identity, state in self._states.items())
+
     def _living(self, identities: Iterable[Identity]) -> list[Entry]:
-        found = (self._entries[identity] for identity in identities)
+        found = (Entry(*identity, *self._states[identity]) for identity in identities)
         return sorted((entry for entry in found if not entry.tombstone), key=memory_order)
 
     def _put(self, entry: Entry) -> None:
         identity, key = entry.identity, names.key(entry.hostname)
-        self._entries[identity] = entry
+        state = entry[4:]
+        self._states[identity] = _FIRST_STATE if state == _FIRST_STATE else state
         self._names.add(key, identity)
         self._addresses.add(entry.address, identity)
         self._records.pop(key, None)
 
     def _drop(self, entry: Entry) -> None:
         identity, key = entry.identity, names.key(entry.hostname)
-        del self._entries[identity]
+        del self._states[identity]
         self._records.pop(key, None)
         self._names.discard(key, identity)
         self._addresses.discard(entry.address, identity)
