@@ -134,3 +134,12 @@ def test_very_many_entries_are_told_in_several_payloads(monkeypatch: pytest.Monk
     payloads = [codec.decode(payload) for payload in everything.encode()]
     assert [len(payload.entries) for payload in payloads] == [2, 2, 1]
     assert list(merged(*(payload.entries for payload in payloads))) == list(service.database.entries)
+
+
+@given(some_entries, st.integers(1, 3))
+def test_a_deletion_by_address_is_one_by_looking_at_all(a: list[Entry], address: int) -> None:
+    narrow, wide = merged(a), merged(a)
+    by_index = narrow.delete(lambda identity: identity[2] == address, 300, address)
+    assert by_index == wide.delete(lambda identity: identity[2] == address, 300)
+    assert list(narrow) == list(wide)
+    assert all(entry.tombstone == 300 and narrow.get(entry.identity) == entry for entry in by_index)

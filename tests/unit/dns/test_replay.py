@@ -78,9 +78,9 @@ def _act(ours: Entries, step: dict[str, Any], sets: list[list[Entry]]) -> bool:
             origin = PeerName.parse(step["origin"])
             returned = ours.delete(
                 lambda each: (
-                    each.origin == origin
-                    and step.get("hostname") in (None, each.hostname)
-                    and step.get("container_id") in (None, each.container_id)
+                    each[1] == origin
+                    and step.get("hostname") in (None, each[3])
+                    and step.get("container_id") in (None, each[0])
                 ),
                 step["now"],
             )

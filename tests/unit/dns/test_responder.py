@@ -43,7 +43,7 @@ def setup_entries() -> Entries:
             hostname = exchange["form"][0].removeprefix("fqdn=") + "."
             entries.add(hostname, container, PeerName(1), address(ip[0]))
         else:
-            entries.delete(lambda entry, here=container: entry.container_id == here, 1)  # type: ignore[misc]
+            entries.delete(lambda identity, here=container: identity[0] == here, 1)  # type: ignore[misc]
     for number in range(1, 31):  # made for the questions about EDNS sizes that fit exactly
         entries.add("mid.weave.local.", "mid", PeerName(1), address(f"10.32.1.{number}"))
     return entries
@@ -150,7 +150,7 @@ def test_changes_show_at_once() -> None:
     entries.add("A.weave.local.", "c2", PeerName(2), 2)
     entries.add("A.weave.local.", "c3", PeerName(2), 2)
     assert addresses() == ["0.0.0.1", "0.0.0.2"]
-    entries.delete(lambda entry: entry.container_id == "c1", 1)
+    entries.delete(lambda identity: identity[0] == "c1", 1)
     assert addresses() == ["0.0.0.2"]
     entries.remove_origin(PeerName(2))
     assert addresses() == []
