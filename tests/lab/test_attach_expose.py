@@ -67,7 +67,7 @@ def addresses(h1: Host) -> list[str]:
 def test_the_host_and_a_container_reach_each_other(h1: Host) -> None:
     a = h1.container("a")
     interface.attach(a, [ip_interface("10.32.0.9/12"), ip_interface("fd00::9/64")], h1.bridge)
-    assert apply(h1, ONE, Exposure("fd00::1/64", True)) == ["10.32.0.1/12", "fd00::1/64"]
+    assert apply(h1, ONE, Exposure("fd00::1/64", False)) == ["10.32.0.1/12", "fd00::1/64"]
     for source, target, address in (
         (h1.netns, a.netns, "10.32.0.9"),
         (a.netns, h1.netns, "10.32.0.1"),
@@ -120,6 +120,39 @@ def test_a_container_reaches_the_world_under_the_hosts_address(h1: Host) -> None
         assert (question, sender[0]) == (b"question", "192.0.2.1")
         server.sendto(b"answer", sender)
         assert client.recv(64) == b"answer"
+
+
+def test_a_container_reaches_the_world_by_ipv6_under_the_hosts_address(h1: Host) -> None:
+    a, world = h1.container("a"), neighbour(h1)
+    sysctl.write("net/ipv6/conf/all/forwarding", "1")
+    for node, device, address in ((h1.netns, "up0", "2001:db8::1/64"), (world.netns, "eth0", "2001:db8::2/64")):
+        with netns.entered(node):
+            interface.prepare_ipv6(device)
+        with Netlink(node) as link:
+            link.add_address(device, address)
+    nftables.run(DOCKER.replace("table ip ", "table ip6 "))
+    interface.attach(a, [ip_interface("fd00::9/64")], h1.bridge)
+    apply(h1, ONE, Exposure("fd00::1/64", True))
+    with Netlink(a.netns) as guest:
+        guest.add_route("2001:db8::/64", "ethwe", gateway="fd00::1")
+    with netns.entered(world.netns):
+        server = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    with netns.entered(a.netns):
+        client = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    with server, client:
+        server.settimeout(5)
+        client.settimeout(5)
+        server.bind(("2001:db8::2", 5000))
+        client.sendto(b"question", ("2001:db8::2", 5000))
+        question, sender = server.recvfrom(64)
+        assert (question, sender[0]) == (b"question", "2001:db8::1")
+        server.sendto(b"answer", sender)
+        assert client.recv(64) == b"answer"
+    expose.remove(h1.bridge, [ip_interface("fd00::1/64")])
+    assert not expose.is_in_place(h1.bridge, [ONE]), "the rules are there still"
+    apply(h1, ONE)
+    assert not firewall.exists("ip6", "plait_expose")
+    assert "fd00" not in rules()
 
 
 @pytest.mark.parametrize(("kept", "seen"), [((), "10.32.0.1"), ((IPv4Network("10.32.0.0/18"),), "192.0.2.2")])

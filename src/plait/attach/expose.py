@@ -6,7 +6,7 @@ It blocks, so call it in a thread; it keeps no records.
 
 import time
 from collections.abc import Callable, Iterable
-from ipaddress import IPv4Interface, IPv4Network, ip_interface
+from ipaddress import IPv4Network, IPv6Network, ip_interface
 
 from plait.attach.interface import (
     ANNOUNCE_AFTER,
@@ -17,9 +17,16 @@ from plait.attach.interface import (
     prepare_ipv6,
     require_bridge,
 )
+from plait.errors import KernelRefused
 from plait.host import arp, firewall, sysctl, tables
 from plait.host.netlink import Netlink
 from plait.state import Exposure
+
+_FORWARDING = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}
+_BEFORE_FORWARDING = {
+    4: "",
+    6: "; where this host's routes come by router advertisements, set accept_ra=2 there before, or they go",
+}
 
 
 def apply(
@@ -37,16 +44,18 @@ def apply(
         if any(cidr.version == 6 for cidr in cidrs):
             prepare_ipv6(bridge.name)
         added = [cidr for cidr in cidrs if host.add_address(bridge.name, cidr)]
-    _place_rules(bridge, exposures, kept)
+    _place_rules(bridge, exposures, kept, warn)
     if added:
         time.sleep(ANNOUNCE_AFTER)
     for cidr in added:
         arp.announce(bridge.name, cidr.ip)
-    if any(exposure.masquerade for exposure in exposures) and sysctl.read("net.ipv4.ip_forward") != "1":
-        warn(
-            "this host does not forward packets, so the containers reach the host but nothing beyond it; "
-            "allow it with 'sysctl -w net.ipv4.ip_forward=1'"
-        )
+    masqueraded = {ip_interface(exposure.cidr).version for exposure in exposures if exposure.masquerade}
+    for version, setting in _FORWARDING.items():
+        if version in masqueraded and sysctl.read(setting) != "1":
+            warn(
+                f"this host does not forward packets of IPv{version}, so the containers reach the host but nothing "
+                f"beyond it; allow it with 'sysctl -w {setting}=1'{_BEFORE_FORWARDING[version]}"
+            )
     return added
 
 
@@ -57,8 +66,10 @@ def is_in_place(bridge: Bridge, exposures: Iterable[Exposure]) -> bool:
     """
     exposures = list(exposures)
     wanted = {ip_interface(exposure.cidr) for exposure in exposures}
-    needs_table = any(_ipv4_network(exposure) is not None for exposure in exposures)
-    return wanted <= set(present(bridge)) and firewall.exists("ip", tables.EXPOSE) == needs_table
+    versions = {cidr.version for cidr in wanted}
+    # A kernel that cannot have the table of IPv6 is asked again with the thorough look only.
+    is_stale = 6 not in versions and firewall.exists("ip6", tables.EXPOSE)
+    return wanted <= set(present(bridge)) and firewall.exists("ip", tables.EXPOSE) == (4 in versions) and not is_stale
 
 
 def remove(bridge: Bridge, cidrs: Iterable[CIDR]) -> list[CIDR]:
@@ -79,18 +90,42 @@ def present(bridge: Bridge) -> list[CIDR]:
         return addresses_of(host, bridge.name)
 
 
-def _place_rules(bridge: Bridge, exposures: Iterable[Exposure], kept: Iterable[IPv4Network]) -> None:
+def _place_rules(
+    bridge: Bridge, exposures: Iterable[Exposure], kept: Iterable[IPv4Network], warn: Callable[[str], None]
+) -> None:
     """Without exposures only traffic of containers is accepted: with br_netfilter, Docker's policy drops even that."""
-    networks = {network: exposure for exposure in exposures if (network := _ipv4_network(exposure)) is not None}
-    if networks:
-        masqueraded = [network for network, exposure in networks.items() if exposure.masquerade]
-        firewall.apply(tables.expose(masqueraded, kept))
+    networks = {ip_interface(exposure.cidr).network: exposure for exposure in exposures}
+    masqueraded = [network for network, exposure in networks.items() if exposure.masquerade]
+    if any(network.version == 4 for network in networks):
+        firewall.apply(tables.expose(_of_version_4(masqueraded), kept))
     else:
         firewall.delete("ip", tables.EXPOSE)
-    for chain in firewall.droppers("forward"):
-        firewall.keep_accepts(chain, tables.forward_accepts(bridge.name, networks))
+    if any(network.version == 6 for network in networks):
+        _masquerade_ipv6(_of_version_6(masqueraded), warn)
+    elif firewall.exists("ip6", tables.EXPOSE):
+        firewall.delete("ip6", tables.EXPOSE)
+    for chain in firewall.droppers("forward", {*firewall.IPV4_FAMILIES, *firewall.IPV6_FAMILIES}):
+        met: list[IPv4Network | IPv6Network] = []
+        if chain.family in firewall.IPV4_FAMILIES:
+            met += _of_version_4(networks)
+        if chain.family in firewall.IPV6_FAMILIES:
+            met += _of_version_6(networks)
+        firewall.keep_accepts(chain, tables.forward_accepts(bridge.name, met))
 
 
-def _ipv4_network(exposure: Exposure) -> IPv4Network | None:
-    cidr = ip_interface(exposure.cidr)
-    return cidr.network if isinstance(cidr, IPv4Interface) else None
+def _masquerade_ipv6(networks: list[IPv6Network], warn: Callable[[str], None]) -> None:
+    try:
+        firewall.apply(tables.expose_ipv6(networks))
+    except KernelRefused as error:
+        warn(
+            f"what containers send by IPv6 beyond this host keeps its source, as it cannot be masqueraded ({error}); "
+            "give their network a route to this host, or a kernel with NFT_NAT and NFT_MASQ for IPv6"
+        )
+
+
+def _of_version_4(networks: Iterable[IPv4Network | IPv6Network]) -> list[IPv4Network]:
+    return [network for network in networks if isinstance(network, IPv4Network)]
+
+
+def _of_version_6(networks: Iterable[IPv4Network | IPv6Network]) -> list[IPv6Network]:
+    return [network for network in networks if isinstance(network, IPv6Network)]

@@ -29,5 +29,6 @@ def reset(bridge: str, containers: list[Container]) -> list[str]:
             netlink.delete_link(bridge)
     for table in (tables.EXPOSE, tables.API_GUARD):
         firewall.delete("ip", table)
+    firewall.delete("ip6", tables.EXPOSE)
     firewall.delete_accepts()
     return troubles

@@ -4,7 +4,7 @@ Works in the network namespace of the calling thread. Rules of plait's own are i
 another tool is touched; but a drop in one base chain is final, so foreign chains that drop need a rule inside them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -19,8 +19,8 @@ OWN_PREFIX = "plait"
 OWN_COMMENT = "plait: "
 """With which the comment of each rule of ours in a foreign chain begins."""
 
-# Families in which IPv4 packets meet these hooks.
-_IPV4_FAMILIES = ("ip", "inet")
+IPV4_FAMILIES, IPV6_FAMILIES = ("ip", "inet"), ("ip6", "inet")
+"""Families in which packets of a version meet hooks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class ForeignChain:
-    """A base chain of another tool that drops IPv4 packets, by policy or by its last rule."""
+    """A base chain of another tool that drops packets, by policy or by its last rule."""
 
     family: str
     table: str
@@ -91,15 +91,15 @@ def exists(family: Family, name: str) -> bool:
     return any((table["family"], table["name"]) == (family, name) for table in tables)
 
 
-def droppers(hook: Literal["forward", "input"]) -> list[ForeignChain]:
-    """Base chains of others on a hook that drop or reject IPv4 packets that no rule accepted.
+def droppers(hook: Literal["forward", "input"], families: Collection[str] = IPV4_FAMILIES) -> list[ForeignChain]:
+    """Base chains of others on a hook that drop or reject packets that no rule accepted; IPv4's, if not told else.
 
     Rules of the legacy iptables interface are not seen: nftables does not know them.
     """
     entries = nftables.query("list ruleset")
     found = []
     for chain in (entry["chain"] for entry in entries if "chain" in entry):
-        if chain.get("hook") != hook or chain["family"] not in _IPV4_FAMILIES or _is_ours(chain["table"]):
+        if chain.get("hook") != hook or chain["family"] not in families or _is_ours(chain["table"]):
             continue
         rules = [entry["rule"] for entry in entries if "rule" in entry and _is_in(entry["rule"], chain)]
         if chain.get("policy") == "drop" or (rules and _drops_everything(rules[-1])):
