@@ -31,6 +31,9 @@ FIRST_LOOK = 3.0
 CHECK_INTERVAL = 300.0
 """Seconds between two looks: one costs a third of a second of a core."""
 
+RECHECK_INTERVAL = 60.0
+"""The same while something is wrong: who cures it wants to see that."""
+
 LOOK_INTERVAL = 1.0
 """Seconds between two looks at the counters of interfaces."""
 
@@ -49,9 +52,11 @@ class Checkup:
         self._troubles = troubles
         self._told: set[str] = set()
 
-    async def findings(self) -> list[Result]:
-        """Look at this machine, as `plait doctor` does."""
+    async def findings(self, *, has_connections: bool = True) -> list[Result]:
+        """Look at this machine, as `plait doctor` does; or without what the node itself knows of its connections."""
         node = node_of(msgspec.to_builtins(await self._report()))
+        if not has_connections:
+            node = msgspec.structs.replace(node, peers=[], problems=[])
         return await asyncio.to_thread(lambda: examine(Live(lambda: node, docker_facts), CHECKS))
 
     async def described(self) -> dict[str, Any]:
@@ -63,14 +68,17 @@ class Checkup:
         return msgspec.json.encode(await self.described())
 
     async def keep_checking(self) -> None:
-        """Report what is surely wrong among the node's problems, until cancelled."""
+        """Report what is surely wrong with the machine among the node's problems, until cancelled.
+
+        What is wrong with a connection the node says itself, and at once when it is over.
+        """
         await asyncio.sleep(FIRST_LOOK)
         while True:
             try:
-                self._tell(await self.findings())
+                self._tell(await self.findings(has_connections=False))
             except PlaitError as error:
                 _log.info("this machine could not be looked at: %s", error)
-            await asyncio.sleep(CHECK_INTERVAL)
+            await asyncio.sleep(RECHECK_INTERVAL if self._told else CHECK_INTERVAL)
 
     def _tell(self, results: list[Result]) -> None:
         serious = {_key(result): result for result in results if _is_serious(result)}
