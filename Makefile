@@ -6,7 +6,7 @@
 #   PLAIT_WEAVER=... sudo -E make vm-test [ONLY="SCENARIO ..."]   real fast datapaths in an emulated machine (docs/vm-test.md)
 #   sudo make bench [ONLY=...] [QUICK=1] [ROUNDS=n] [CC=cubic,bbr] [WIRES=super,wire]   plait and its peers, measured
 
-TESTS ?= tests
+TESTS ?=
 PY = .venv/bin/python
 # CC is a variable of make's own, which says `cc` if nobody set it.
 CC_GIVEN = $(if $(filter default,$(origin CC)),,$(CC))
@@ -22,7 +22,7 @@ demo-stop:
 
 test:
 	@scripts/setup test
-	$(PY) -m pytest $(TESTS)
+	@scripts/test $(TESTS)
 
 vm-test:
 	@scripts/setup vm-test

@@ -21,7 +21,7 @@ NAMES, ENTRIES = 1000, 100_000
 """Asked for; known when memory is measured."""
 
 CHURN, QUERIES = 100, 1000
-"""Names that another node adds or removes, and questions, per second, while delays are measured."""
+"""Names that another node adds, and as many that it removes, and questions, per second, while delays are measured."""
 
 SECONDS = 4.0
 _PORTS = {"plait-dns": 53, "dnsmasq": 5353}
@@ -152,7 +152,7 @@ def _delay(host: Host, server: Server, questions: Path) -> float:
 
 @contextlib.contextmanager
 def _churning(host: Host) -> Iterator[None]:
-    """Add and remove names, CHURN changes a second, until the block ends."""
+    """Add CHURN names a second and remove each after one, until the block ends."""
     over = threading.Event()
     failures: list[Exception] = []
 
@@ -163,9 +163,10 @@ def _churning(host: Host) -> Iterator[None]:
             number = ENTRIES
             while not over.is_set():
                 names.add(number, f"churn{number}")
-                names.remove(number - CHURN)
+                if number >= ENTRIES + CHURN:
+                    names.remove(number - CHURN)
                 number += 1
-                due += 2 / CHURN
+                due += 1 / CHURN
                 time.sleep(max(0.0, due - time.monotonic()))
         except Exception as error:
             failures.append(error)

@@ -129,7 +129,7 @@ def _times() -> Mapping[str, float]:
 
 
 def _sync() -> float:
-    """Give ms that the disk alone takes to keep one page, which an allocation cannot go below."""
+    """Give ms that the disk alone takes to keep one page at the end of a file: to compare allocations with."""
     count = 200
     with tempfile.NamedTemporaryFile(dir=_DISK) as file:
         began = time.perf_counter()
