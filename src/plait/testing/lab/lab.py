@@ -6,6 +6,7 @@ Switches are bridges in one namespace, the wire, where packets can be cut and lo
 import itertools
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Network, IPv6Network
@@ -25,6 +26,7 @@ from plait.testing.lab.node import Node
 from plait.testing.lab.noise import Rates
 from plait.testing.lab.processes import keep_bpf, stop_all_in
 from plait.testing.lab.topology import Gateway, Interface, Network, Port, Segment, next_hops
+from plait.testing.lab.waiting import wait_until
 
 NodeT = TypeVar("NodeT", bound=Node)
 
@@ -245,6 +247,8 @@ class Lab:
         with Netlink(node.path) as netlink:
             netlink.set_link(port.device, up=True)
             netlink.add_address(port.device, port.address)
+        if port.address.version == 6:
+            wait_until(lambda: _is_usable(node, str(port.address.ip)), f"{node.name} can use {port.address.ip}")
         node.ports.append(port)
         if not self._is_super:
             self._set_offloads(node, port)
@@ -363,3 +367,15 @@ def _switch_without_netfilter() -> None:
             sysctl.write(f"net.bridge.bridge-nf-call-{family}", "0")
         except KernelLacks:  # the kernel has no br_netfilter loaded: nothing to keep out
             return
+
+
+def _is_usable(node: Node, address: str) -> bool:
+    """Whether the kernel is done with a new IPv6 address, which it is a moment after it was added."""
+    with node.entered():
+        sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    with sock:
+        try:
+            sock.bind((address, 0))
+        except OSError:
+            return False
+    return True
