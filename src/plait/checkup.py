@@ -3,18 +3,18 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import msgspec
 
 from plait.api import model
+from plait.docker.facts import docker_facts
 from plait.doctor.check import Result
 from plait.doctor.checks import CHECKS
 from plait.doctor.examine import examine
 from plait.doctor.finding import Certainty, Severity
-from plait.doctor.live import Live, docker_facts
+from plait.doctor.live import Live
 from plait.doctor.node_facts import node_of
-from plait.doctor.show import as_json
+from plait.doctor.show import Examined, examined
 from plait.errors import PlaitError
 from plait.host import underlay
 from plait.overlay.transmission import Reading, TransmissionWatch
@@ -41,6 +41,17 @@ ROUTE_LOOKS = 5
 """With each so manieth of them, which interface leads to which peer is asked anew."""
 
 
+def read_answer(peer: str, answer: bytes) -> Examined:
+    """Read what a peer answered. Raises PlaitError."""
+    try:
+        return msgspec.json.decode(answer, type=Examined)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise PlaitError(
+            f"the answer of {peer} is not understood ({error}): run the same version of plait on both, "
+            "or 'plait doctor' there"
+        ) from error
+
+
 class Checkup:
     """`report` gives the node's report, `handed` how many packets it has handed over for each remote address."""
 
@@ -59,13 +70,13 @@ class Checkup:
             node = msgspec.structs.replace(node, peers=[], problems=[])
         return await asyncio.to_thread(lambda: examine(Live(lambda: node, docker_facts), CHECKS))
 
-    async def described(self) -> dict[str, Any]:
-        """Give the findings as `plait doctor --json` prints them, and how many checks were made."""
-        return {"findings": as_json(await self.findings()), "checks": sum(each.examine is not None for each in CHECKS)}
+    async def examined(self) -> Examined:
+        """Give the findings as they are shown."""
+        return examined(await self.findings(), CHECKS)
 
     async def answer(self, question: bytes) -> bytes:
         """Answer a peer."""
-        return msgspec.json.encode(await self.described())
+        return msgspec.json.encode(await self.examined())
 
     async def keep_checking(self) -> None:
         """Report what is surely wrong with the machine among the node's problems, until cancelled.

@@ -11,13 +11,12 @@ import time
 from collections import deque
 from datetime import UTC, datetime
 
+from plait.printable import printable
 from plait.repeats import Repeats
 
 # Lines kept while the disk is full; what is said then is the same few sentences.
 MAX_WAITING_LINES = 500
 _STANDARD_ERROR = 2
-# C0, DEL and C1.
-_CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)], "?")
 # What a record can have besides (plait.chronicle).
 _FIELDS = ("event", "peer", "cure")
 
@@ -82,7 +81,7 @@ class _OneLine(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the library's name
         cure = getattr(record, "cure", "")
-        return f"{super().formatMessage(record)}{f'; cure: {cure}' if cure else ''}".translate(_CONTROLS)
+        return printable(f"{super().formatMessage(record)}{f'; cure: {cure}' if cure else ''}")
 
 
 class _Json(logging.Formatter):

@@ -8,8 +8,6 @@ import time
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
-import msgspec
-
 from plait import checkup, holdings, sdnotify
 from plait.address_care import AddressCare
 from plait.api import model
@@ -28,6 +26,7 @@ from plait.dns.containers import ContainerNames
 from plait.dns.resolver import Resolver
 from plait.docker.client import DockerClient
 from plait.docker.events import EngineWatch
+from plait.doctor.show import Examined
 from plait.duplicates import Duplicates
 from plait.errors import NotFound, StateError
 from plait.health_report import events_model, health_model
@@ -427,15 +426,14 @@ class Node:
         """See NodeService."""
         return await self._tracer.trace(source, destination)
 
-    async def doctor(self, peer: str) -> dict[str, Any]:
+    async def doctor(self, peer: str) -> Examined:
         """See NodeService."""
         name = self._router.peers.find(peer)
         if name is None:
             raise NotFound(f"there is no peer {peer} in the mesh: 'plait status peers' lists them")
         if name == self.name:
-            return await self._checkup.described()
-        found: dict[str, Any] = msgspec.json.decode(await self._asking.ask(name, checkup.TOPIC))
-        return found
+            return await self._checkup.examined()
+        return checkup.read_answer(peer, await self._asking.ask(name, checkup.TOPIC))
 
     async def stop(self, reset: bool) -> None:
         """End the node; the caller of `run` cleans up after a reset."""

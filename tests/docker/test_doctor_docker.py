@@ -2,9 +2,10 @@
 
 import pytest
 
+from plait.docker.facts import docker_facts
 from plait.doctor.checks import CHECKS
 from plait.doctor.examine import examine
-from plait.doctor.live import Live, docker_facts
+from plait.doctor.live import Live
 from plait.testing.docker import docker_engine, why_not
 
 _MISSING = why_not()

@@ -56,6 +56,25 @@ def neighbour(h1: Host) -> Container:
     return world
 
 
+def asker_seen(asker: Container, asked: Container, address: str) -> str:
+    """The address that one sees another ask from, by UDP; its answer arrives."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with netns.entered(asked.netns):
+        server = socket.socket(family, socket.SOCK_DGRAM)
+    with netns.entered(asker.netns):
+        client = socket.socket(family, socket.SOCK_DGRAM)
+    with server, client:
+        server.settimeout(5)
+        client.settimeout(5)
+        server.bind((address, 5000))
+        client.sendto(b"question", (address, 5000))
+        question, sender = server.recvfrom(64)
+        assert question == b"question"
+        server.sendto(b"answer", sender)
+        assert client.recv(64) == b"answer"
+    return str(sender[0])
+
+
 def rules() -> str:
     return subprocess.run(["nft", "list", "ruleset"], capture_output=True, text=True, check=True).stdout
 
@@ -107,19 +126,7 @@ def test_a_container_reaches_the_world_under_the_hosts_address(h1: Host) -> None
     apply(h1, ONE)
     with Netlink(a.netns) as guest:
         guest.add_route("192.0.2.0/24", "ethwe", gateway="10.32.0.1")
-    with netns.entered(world.netns):
-        server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    with netns.entered(a.netns):
-        client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    with server, client:
-        server.settimeout(2)
-        client.settimeout(2)
-        server.bind(("192.0.2.2", 5000))
-        client.sendto(b"question", ("192.0.2.2", 5000))
-        question, sender = server.recvfrom(64)
-        assert (question, sender[0]) == (b"question", "192.0.2.1")
-        server.sendto(b"answer", sender)
-        assert client.recv(64) == b"answer"
+    assert asker_seen(a, world, "192.0.2.2") == "192.0.2.1"
 
 
 def test_a_container_reaches_the_world_by_ipv6_under_the_hosts_address(h1: Host) -> None:
@@ -135,19 +142,7 @@ def test_a_container_reaches_the_world_by_ipv6_under_the_hosts_address(h1: Host)
     apply(h1, ONE, Exposure("fd00::1/64", True))
     with Netlink(a.netns) as guest:
         guest.add_route("2001:db8::/64", "ethwe", gateway="fd00::1")
-    with netns.entered(world.netns):
-        server = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
-    with netns.entered(a.netns):
-        client = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
-    with server, client:
-        server.settimeout(5)
-        client.settimeout(5)
-        server.bind(("2001:db8::2", 5000))
-        client.sendto(b"question", ("2001:db8::2", 5000))
-        question, sender = server.recvfrom(64)
-        assert (question, sender[0]) == (b"question", "2001:db8::1")
-        server.sendto(b"answer", sender)
-        assert client.recv(64) == b"answer"
+    assert asker_seen(a, world, "2001:db8::2") == "2001:db8::1"
     expose.remove(h1.bridge, [ip_interface("fd00::1/64")])
     assert not expose.is_in_place(h1.bridge, [ONE]), "the rules are there still"
     apply(h1, ONE)
@@ -167,16 +162,7 @@ def test_what_goes_to_kept_networks_keeps_its_source(h1: Host, kept: tuple[IPv4N
     ):
         with Netlink(node.netns) as netlink:
             netlink.add_route(destination, device, gateway=gateway)
-    with netns.entered(a.netns):
-        server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    with netns.entered(world.netns):
-        client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    with server, client:
-        server.settimeout(5)
-        server.bind(("10.32.0.9", 5000))
-        client.sendto(b"question", ("10.32.0.9", 5000))
-        question, sender = server.recvfrom(64)
-    assert (question, sender[0]) == (b"question", seen)
+    assert asker_seen(world, a, "10.32.0.9") == seen
 
 
 def test_a_foreign_chain_that_drops_accepts_containers_and_what_is_exposed(h1: Host) -> None:

@@ -149,6 +149,7 @@ def test_what_is_asked_wrongly_is_explained(bare: Host, tmp_path: Path) -> None:
         (("--fix", "nonsense"), "there is no check named nonsense"),
         (("--machine", str(tmp_path)), "is no captured machine"),
         (("--undo", "ufo", "--fix", "ufo"), "exclude each other"),
+        (("ports", "--fix", "hairpin"), "leave out the others"),
     ):
         ended = bare.plait("doctor", *words, check=False)
         assert (ended.status not in (0, RISK, BREAKS), says in ended.stderr) == (True, True), ended

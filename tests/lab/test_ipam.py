@@ -6,6 +6,8 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
+from lab import ipam_lab
+from lab.ipam_lab import owners
 from lab.node_lab import check_logs, explained, kill, problems, report, told
 from plait.testing.lab import Host, Lab, wait_until
 from plait.testing.lab.errors import CommandFailed
@@ -26,25 +28,12 @@ def lab() -> Iterator[Lab]:
 
 
 def launched(lab: Lab, *names: str, extra: tuple[str, ...] = ON) -> list[Host]:
-    """Hosts of which all call the first."""
-    hosts = [lab.host(name) for name in names]
-    for number, host in enumerate(hosts):
-        host.launch(*hosts[:1] if number else (), extra=extra)
-    wait_until(lambda: all(len(report(host)["Router"]["Peers"]) == len(hosts) for host in hosts), "all know all")
-    return hosts
+    return ipam_lab.launched(lab, *names, extra=extra)
 
 
 def attached(host: Host, name: str) -> tuple[Container, str]:
     container = host.container(name)
     return container, host.attach(container)
-
-
-def owners(host: Host) -> dict[str, int]:
-    """How many addresses each peer owns, by nickname, as this host sees it."""
-    found: dict[str, int] = {}
-    for entry in report(host)["IPAM"]["Entries"] or []:
-        found[entry["Nickname"]] = found.get(entry["Nickname"], 0) + entry["Size"]
-    return found
 
 
 def test_containers_get_distinct_addresses_and_keep_them(lab: Lab) -> None:

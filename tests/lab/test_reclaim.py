@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from lab import ipam_lab
+from lab.ipam_lab import owners
 from lab.node_lab import check_logs, explained, kill, problems, report, told
 from plait.testing.lab import Host, Lab, wait_until
 from plait.testing.lab.features import missing_features
@@ -22,18 +24,7 @@ def lab() -> Iterator[Lab]:
 
 
 def launched(lab: Lab, *names: str, extra: tuple[str, ...] = ON) -> list[Host]:
-    hosts = [lab.host(name) for name in names]
-    for number, host in enumerate(hosts):
-        host.launch(*hosts[:1] if number else (), extra=extra)
-    wait_until(lambda: all(len(report(host)["Router"]["Peers"]) == len(hosts) for host in hosts), "all know all")
-    return hosts
-
-
-def owners(host: Host) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for entry in report(host)["IPAM"]["Entries"] or []:
-        found[entry["Nickname"]] = found.get(entry["Nickname"], 0) + entry["Size"]
-    return found
+    return ipam_lab.launched(lab, *names, extra=extra)
 
 
 def launched_with_electors(lab: Lab) -> list[Host]:

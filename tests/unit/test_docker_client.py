@@ -10,8 +10,8 @@ from aiohttp import web
 
 from plait.attach.runtime import NoSuchContainer, RuntimeContainer, RuntimeUnavailable
 from plait.docker.client import DockerClient
+from plait.docker.facts import docker_facts
 from plait.doctor import facts
-from plait.doctor.live import docker_facts
 from plait.errors import UsageError
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

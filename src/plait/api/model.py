@@ -11,6 +11,7 @@ import msgspec
 from plait.api.figures import Figures, NameFigures
 from plait.api.health import EventPage, Health
 from plait.api.trace_model import Trace
+from plait.doctor.show import Examined
 from plait.ipam.address import Cidr
 
 
@@ -491,8 +492,8 @@ class NodeService(Protocol):
     async def trace(self, source: str, destination: str) -> Trace:
         """Find the way of a frame from a container of this host to an IP or MAC address, and try it."""
 
-    async def doctor(self, peer: str) -> dict[str, object]:
-        """Find what is wrong with the machine of a peer (name or nickname): `findings` and the number of `checks`."""
+    async def doctor(self, peer: str) -> Examined:
+        """Find what is wrong with the machine of a peer (name or nickname)."""
 
     async def stop(self, reset: bool) -> None:
         """End the node soon; with `reset` also remove every link, rule and file it made."""

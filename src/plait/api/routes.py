@@ -242,7 +242,7 @@ class Routes:
 
     async def _doctor(self, request: web.Request) -> web.Response:
         body = await json_body(request, DoctorBody)
-        return json_answer(await self._service.doctor(body.peer))
+        return json_answer(msgspec.to_builtins(await self._service.doctor(body.peer)))
 
     async def _stop(self, request: web.Request) -> web.Response:
         body = await json_body(request, StopBody)

@@ -24,13 +24,12 @@ from plait.api.model import (
     Peer,
     Report,
 )
+from plait.printable import printable
 
 _LABEL_WIDTH = 15
 _ADDRESS_WIDTH = 21
 _STATE_WIDTH = 11
 _PEER_WIDTH = 37
-# C0, DEL and C1: a nickname with a newline or an escape sequence in it is somebody's mischief.
-_CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)], "?")
 _STATE_ORDER = ("established", "pending", "retrying", "failed", "connecting")
 
 
@@ -162,7 +161,7 @@ def _drop(each: DatapathDrop) -> tuple[str, ...]:
 
 
 def _lines(lines: Iterable[str]) -> str:
-    return "".join(f"{line.translate(_CONTROLS)}\n" for line in lines)
+    return "".join(f"{printable(line)}\n" for line in lines)
 
 
 def _router(report: Report) -> list[tuple[str, str]]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from plait.doctor import facts
     from plait.doctor.check import Check
     from plait.doctor.probe import Probe
+    from plait.doctor.show import Examined
 
 # Of the worst that was found (docs/cli.md).
 _EXIT_CODES = {"note": 0, "risk": 20, "breaks": 21}
@@ -51,9 +52,10 @@ def doctor(
     if len(given) > 1:
         raise UsageError("--peer, --machine, --capture, --fix and --undo exclude each other: give one of them")
     if peer is not None:
-        found = Client(run_dir).call("doctor", peer=peer)
-        return _show(_of(found["findings"], names), found["checks"], as_json)
-    checks = _chosen((*names, *(name for name in (fix, undo) if name is not None)))
+        return _of_peer(Client(run_dir), peer, names, as_json)
+    if names and (fix is not None or undo is not None):
+        raise UsageError("--fix and --undo name the check themselves: leave out the others")
+    checks = _chosen(tuple(name for name in (fix, undo) if name is not None) or names)
     if undo is not None:
         return _undo(undo, state_dir)
     return _look(checks, machine, capture, fix, as_json, state_dir, run_dir)
@@ -70,7 +72,7 @@ def _look(
 ) -> int:
     from plait.doctor.captured import Captured, Recorder
     from plait.doctor.examine import examine
-    from plait.doctor.show import as_json as to_json
+    from plait.doctor.show import examined
 
     probe: Probe = _this_machine(run_dir) if machine is None else Captured(machine)
     recorder = Recorder(probe)
@@ -80,7 +82,16 @@ def _look(
         click.echo(f"wrote what was read to {capture}: look through it before you give it away", err=True)
     if fix is not None:
         return _fix(fix, results, state_dir)
-    return _show(to_json(results), sum(check.examine is not None for check in checks), as_json)
+    return _show(examined(results, checks), as_json)
+
+
+def _of_peer(client: Client, peer: str, names: tuple[str, ...], as_json: bool) -> int:
+    import msgspec
+
+    from plait.doctor.show import Examined
+
+    found = msgspec.convert(client.call("doctor", peer=peer), Examined)
+    return _show(found.only(names) if names else found, as_json)
 
 
 def _fix(name: str, results: "list[Any]", state_dir: Path) -> int:
@@ -102,11 +113,13 @@ def _undo(name: str, state_dir: Path) -> int:
     return 0
 
 
-def _show(findings: list[dict[str, Any]], checks: int, as_json: bool) -> int:
+def _show(found: "Examined", as_json: bool) -> int:
+    import msgspec
+
     from plait.doctor.show import as_text
 
-    click.echo(json.dumps(findings, indent=4) if as_json else as_text(findings, checks))
-    return max((_EXIT_CODES[finding["severity"]] for finding in findings), default=0)
+    click.echo(json.dumps(msgspec.to_builtins(found.findings), indent=4) if as_json else as_text(found))
+    return max((_EXIT_CODES[finding.severity] for finding in found.findings), default=0)
 
 
 def _chosen(names: tuple[str, ...]) -> "list[Check]":
@@ -119,12 +132,9 @@ def _chosen(names: tuple[str, ...]) -> "list[Check]":
     return [check for check in CHECKS if not names or check.name in names]
 
 
-def _of(findings: list[dict[str, Any]], names: tuple[str, ...]) -> list[dict[str, Any]]:
-    return [finding for finding in findings if not names or finding["check"] in names]
-
-
 def _this_machine(run_dir: Path) -> "Probe":
-    from plait.doctor.live import Live, docker_facts
+    from plait.docker.facts import docker_facts
+    from plait.doctor.live import Live
     from plait.doctor.node_facts import node_of
 
     def node() -> "facts.Node | None":

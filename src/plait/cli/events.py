@@ -14,6 +14,7 @@ from plait.api.client import Client
 from plait.cli.options import json_option, run_dir_option
 from plait.cli.verb import Verb
 from plait.errors import UsageError
+from plait.printable import printable
 
 # How long the node holds a request back when nothing happens, seconds; below the client's own patience.
 _WAIT = 30
@@ -65,10 +66,7 @@ def _line(event: dict[str, Any]) -> str:
     stamp = datetime.fromtimestamp(event["At"], UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
     cure = f"; cure: {event['Cure']}" if event["Cure"] else ""
     text = " ".join(f"{event['What']}{cure}".split())
-    return f"{stamp}Z {event['Kind']:<18} {text}".translate(_CONTROLS)
+    return printable(f"{stamp}Z {event['Kind']:<18} {text}")
 
-
-# C0, DEL and C1: peers choose their nicknames.
-_CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)], "?")
 
 VERBS = (events,)

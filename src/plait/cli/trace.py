@@ -11,9 +11,7 @@ from plait.api.client import Client
 from plait.cli.options import json_option, run_dir_option
 from plait.cli.verb import Verb
 from plait.errors import FrameLost
-
-# C0, DEL and C1: a nickname with an escape sequence in it is somebody's mischief.
-_CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)], "?")
+from plait.printable import printable
 
 
 @click.command(cls=Verb, short_help="Show where a container's frames go, and whether they arrive.")
@@ -28,7 +26,7 @@ def trace(source: str, destination: str, as_json: bool, run_dir: Path) -> None:
         click.echo(json.dumps(found, indent=4))
     else:
         for line in lines(found):
-            click.echo(line.translate(_CONTROLS))
+            click.echo(printable(line))
     if not found["delivered"]:
         raise FrameLost("" if as_json else f"lost: {found['verdict']}")
 

@@ -1,16 +1,13 @@
 """This machine, read through `host`. Call it in a thread without an event loop."""
 
-import asyncio
 import contextlib
 import os
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from plait.docker.client import DEFAULT_ADDRESS, DockerClient
 from plait.doctor import facts, rights
 from plait.errors import PlaitError
 from plait.host import clock, ethtool, iptables, modules, nftables, processes
@@ -18,11 +15,6 @@ from plait.host.bpf.features import probe
 from plait.host.netlink import Link, Netlink
 
 _MAX_BYTES = 1 << 20
-# An engine that hangs must not hold up the other answers, seconds.
-_PATIENCE = 2.0
-_WEAVE = "weave"
-# Its router, the helpers of versions before 2.0, and the one that keeps its database.
-_WEAVES = re.compile(r"weave(db|proxy|plugin|volumes.*)?")
 # What the programs in the kernel use (overlay/fastdp): without these frames go by user space.
 _CARRIERS = ("bpf", "ring_buffer", "redirect_peer", "redirect_neigh")
 
@@ -90,24 +82,6 @@ class Live:
         if about:
             return self._questions_about[kind](about)
         return self._questions[question]()
-
-
-def docker_facts(address: str = DEFAULT_ADDRESS, patience: float = _PATIENCE) -> facts.Docker | None:
-    """Ask the engine for its version and for Weave's containers, for `patience` seconds; None if it has no socket."""
-    if not Path(address.removeprefix("unix://")).exists():
-        return None
-    try:
-        return asyncio.run(asyncio.wait_for(_docker(address), patience))
-    except TimeoutError:
-        return facts.Docker(error=f"no answer from the Docker engine at {address} within {patience:g} s")
-    except PlaitError as error:
-        return facts.Docker(error=str(error))
-
-
-async def _docker(address: str) -> facts.Docker:
-    client = DockerClient(address)
-    named = await client.names_with(_WEAVE)
-    return facts.Docker(version=await client.version(), weave=[name for name in named if _WEAVES.fullmatch(name)])
 
 
 def _links() -> list[facts.Link]:

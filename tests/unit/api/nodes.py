@@ -16,6 +16,7 @@ from plait.api import model, trace_model
 from plait.api.health import EventPage, EventTold, Health
 from plait.api.server import serve
 from plait.config import Config
+from plait.doctor.show import Examined
 from plait.errors import AddressConflict, NotFound, PlaitError
 
 NOTHING_SPECIAL = model.PlaitReport(problems=[], connections=[], pump={}, attached=0, exposed=[])
@@ -140,8 +141,8 @@ class MemoryNode:
                 found.append(model.Interface(ident, "ca:45:a0:6b:04:47", cidrs))
         return found
 
-    async def doctor(self, peer: str) -> dict[str, object]:
-        return {"findings": [], "checks": 3}
+    async def doctor(self, peer: str) -> Examined:
+        return Examined([], 3)
 
     async def trace(self, source: str, destination: str) -> trace_model.Trace:
         if source not in self.containers:
