@@ -1,9 +1,10 @@
 """Counts which golden vectors were run and which decoders the property tests entered; prints it after the run."""
 
 import os
+import pickle
 from collections import Counter
 from collections.abc import Generator
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
@@ -42,6 +43,12 @@ def pytest_deselected(items: list[pytest.Item]) -> None:
     _Selection.is_partial = _Selection.is_partial or bool(items)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    if tally := getattr(node, "workeroutput", {}).get("tally"):
+        TALLY.merge(pickle.loads(tally))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     golden.start_test()
@@ -58,7 +65,10 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    if exitstatus == pytest.ExitCode.OK and (_never_entered(session.config) or _Skips.unexcused()):
+    told: dict[str, object] | None = getattr(session.config, "workeroutput", None)
+    if told is not None:  # one of several processes (pytest-xdist): the one that started it judges
+        told["tally"] = pickle.dumps(TALLY)
+    elif exitstatus == pytest.ExitCode.OK and (_never_entered(session.config) or _Skips.unexcused()):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 

@@ -29,6 +29,15 @@ class Tally:
     entered: Counter[str] = field(default_factory=Counter)
     expected: set[str] = field(default_factory=set)
 
+    def merge(self, other: "Tally") -> None:
+        """Take in what another process of the same run counted; every process loads the same files."""
+        self.loaded |= other.loaded
+        self.passed |= other.passed
+        self.failed |= other.failed
+        self.left_out |= other.left_out
+        self.entered += other.entered
+        self.expected |= other.expected
+
 
 TALLY = Tally()
 _documents: dict[str, Any] = {}

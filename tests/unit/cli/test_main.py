@@ -163,13 +163,15 @@ def test_an_interrupt_ends_with_130_and_no_traceback(run_dir: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(run_dir / "plait.sock"))
         listener.listen()
-        process = subprocess.Popen(
-            [*PLAIT, "status", f"--run-dir={run_dir}"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        connection, _ = listener.accept()
-        with connection:
-            process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=30)
+        command = [*PLAIT, "status", f"--run-dir={run_dir}"]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            connection, _ = listener.accept()
+            with connection:
+                process.send_signal(signal.SIGINT)
+                try:
+                    out, err = process.communicate(timeout=30)
+                finally:
+                    process.kill()
     assert (process.returncode, out, err.strip()) == (130, "", "")
 
 
