@@ -61,6 +61,12 @@ class Forwarder:
         self._flood_of: dict[bytes, Decision] = {}
         self._own_copies: tuple[Copy, ...] = ()
         self._carried: frozenset[bytes] = frozenset()
+        self._changes = 0
+
+    @property
+    def version(self) -> int:
+        """Goes up when a frame that comes again may meet another decision."""
+        return self._changes + self.macs.version
 
     def set_routes(
         self, known: Iterable[int], unicast: Mapping[int, int], broadcast: Mapping[int, Sequence[int]]
@@ -78,6 +84,7 @@ class Forwarder:
 
     def set_carried(self, neighbours: Iterable[bytes]) -> None:
         """Leave copies of what this host or the kernel floods to the kernel, for these neighbours."""
+        self._changes += 1
         self._carried = frozenset(neighbours)
         self._flood_own = Decision(False, True, False, self._not_carried(self._own_copies))
 
@@ -139,6 +146,23 @@ class Forwarder:
             return Decision(False, False, False, ((next_hop, src, dst),))
         flood = self._flood_of.get(src)
         return DROP if flood is None else Decision(False, True, False, self._not_carried(flood.copies))
+
+    def known_way(self, macs: bytes, destination: bytes | None) -> Copy | None:
+        """Give the only copy of frames of this host between these addresses, as decided before, if it has one.
+
+        `destination`: the peer that the kernel's datapath says they are for, if it does.
+        """
+        if not self.macs.is_local(macs[6:12]):
+            return None
+        peer = self.macs.remote_owner(macs[:6]) if destination is None else destination
+        decision = None if peer is None else self._to.get(peer)
+        return None if decision is None else decision.copies[0]
+
+    def is_known_injection(self, neighbour: bytes, macs: bytes) -> bool:
+        """Say whether frames of a neighbour for us between these addresses go into the bridge only, as before."""
+        if self.macs.remote_owner(macs[6:12]) != neighbour:
+            return False
+        return neighbour not in self._flood_of or self.macs.is_local(macs[:6])
 
     def answer(self, src: bytes, dst: bytes) -> Decision:
         """Decide about our answer to a frame labelled `src` and `dst` (ICMP): it travels as if `dst` had sent it."""

@@ -52,6 +52,8 @@ class MacTable:
     def __init__(self, *, max_age: float = MAX_AGE, max_local: int = MAX_LOCAL, max_remote: int = MAX_REMOTE) -> None:
         self.moves = 0
         self.evicted = 0
+        self.version = 0
+        """Goes up when an address gets an owner, another owner, or is forgotten."""
         self.recent_moves: deque[Move] = deque(maxlen=RECENT_MOVES)
         self._max_age = max_age
         self._refresh = max_age / 10
@@ -86,18 +88,22 @@ class MacTable:
     def sweep(self, now: float) -> None:
         """Forget what was not seen for the maximum age."""
         cut = now - self._max_age + self._refresh
+        before = len(self)
         while self._local and next(iter(self._local.values())) <= cut:
             self._local.popitem(last=False)
         while self._remote and next(iter(self._remote.values()))[1] <= cut:
             self._remote.popitem(last=False)
+        self.version += len(self) != before
 
     def forget_peer(self, peer: bytes) -> None:
         """Forget all addresses of a peer that left the topology."""
+        self.version += 1
         for mac in [mac for mac, (owner, _) in self._remote.items() if owner == peer]:
             del self._remote[mac]
 
     def retain_peers(self, known: Collection[bytes]) -> None:
         """Forget all addresses of peers that are not in `known`."""
+        self.version += 1
         for mac in [mac for mac, (owner, _) in self._remote.items() if owner not in known]:
             del self._remote[mac]
 
@@ -123,6 +129,7 @@ class MacTable:
         if not is_unicast_mac(mac):
             return
         if mac not in self._local:
+            self.version += 1
             entry = self._remote.pop(mac, None)
             if entry is not None:
                 self._note_move(mac, entry[0], None, now)
@@ -136,6 +143,8 @@ class MacTable:
         if not is_unicast_mac(mac):
             return
         entry = self._remote.get(mac)
+        if entry is None or entry[0] != peer:
+            self.version += 1
         if entry is not None:
             if entry[0] != peer:
                 self._note_move(mac, entry[0], peer, now)

@@ -413,7 +413,7 @@ class Stream:
         link = core.link(A)
         if isinstance(link, Plait1Link):
             assert len(link._outstanding) <= MAX_OUTSTANDING
-            assert len(link._opener._window._seen) <= 3 * WINDOW
+            assert len(link.opener.window._seen) <= 3 * WINDOW
             assert not link._parts
             assert not link._payloads
             assert not link._large

@@ -90,7 +90,7 @@ def test_the_replay_window_stays_small_however_far_sequences_jump(cipher: Cipher
         for payload in payloads:
             net.b.received(payload)
         delivered += len(net.b.take_raw())
-        assert len(link._opener._window._seen) <= 3 * WINDOW
+        assert len(link.opener.window._seen) <= 3 * WINDOW
         first += rng.choice((64, 64, 65, 1000, WINDOW - 1, WINDOW, 1 << 20, 1 << 48))
     assert delivered == 5 * WINDOW // 64 * 64
     assert net.b.of_peer(A)["rx_rejected"] == 0

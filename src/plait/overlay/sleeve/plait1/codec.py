@@ -37,6 +37,24 @@ class Sealer:
         """Seal with other keys from now on; sequences go on."""
         self._schedule = schedule
 
+    @property
+    def next_sequence(self) -> int:
+        """The sequence of the next datagram. Who seals in its place sets it to what it left over."""
+        return self._next
+
+    @next_sequence.setter
+    def next_sequence(self, sequence: int) -> None:
+        self._next = sequence
+
+    def key_ahead(self) -> tuple[Key | None, int]:
+        """Give the key of the next sequence, None on a plain connection, and the first sequence that is not its."""
+        if self._schedule is None:
+            return None, wire.SEQUENCE_LIMIT
+        sequence = self._next
+        key = self._schedule.key(sequence)
+        self._schedule.used(sequence, key)
+        return key, keys.epoch_of(sequence)[1] + 1
+
     def room_for_records(self, max_payload: int, relay: bytes) -> int:
         """Give the bytes of records that fit a UDP payload."""
         return max_payload - HEADER_BYTES - len(relay) - self._tag_bytes
@@ -119,7 +137,10 @@ Opened = Frames | Probe | wire.Ack
 
 
 class Opener:
-    """The receiving end. `data_datagrams` counts records and segments that were good."""
+    """The receiving end. `data_datagrams` counts records and segments that were good.
+
+    `schedule` (None on a plain connection), `window` and the `flags` of a clear header are for who opens in its place.
+    """
 
     def __init__(self, name: bytes, engine: Engine, schedule: KeySchedule | None) -> None:
         """`name`: of the neighbour."""
@@ -127,9 +148,9 @@ class Opener:
         self._name = name
         self.data_datagrams = 0
         self._engine = engine
-        self._schedule = schedule
-        self._window = ReplayWindow()
-        self._flags = 0 if schedule is None else wire.ENCRYPTED
+        self.schedule = schedule
+        self.window = ReplayWindow()
+        self.flags = 0 if schedule is None else wire.ENCRYPTED
 
     def open(self, data: bytearray, size: int, step: int) -> Iterator[Opened]:
         """Give what is in datagrams of `step` bytes (the last may be shorter) that lie one behind the other."""
@@ -143,7 +164,7 @@ class Opener:
             name, version_and_kind, flags, sequence = _HEADER.unpack_from(data, at)
             kind = wire.KINDS.get(version_and_kind)
             body_at = at + HEADER_BYTES + (RELAY_BYTES if flags & wire.RELAYED else 0)
-            if kind is None or name != self._name or flags & ~wire.RELAYED != self._flags or body_at > end:
+            if kind is None or name != self._name or flags & ~wire.RELAYED != self.flags or body_at > end:
                 self.rejected.malformed += 1
                 at = end
             elif kind is Kind.SEGMENT:
@@ -159,8 +180,8 @@ class Opener:
 
     def _open_run(self, data: bytearray, at: int, size: int, step: int, clear_bytes: int, sequence: int) -> Run:
         key, seen = None, 0
-        if self._schedule is not None:
-            key, seen = self._schedule.key(sequence), self._window.seen(sequence)
+        if self.schedule is not None:
+            key, seen = self.schedule.key(sequence), self.window.seen(sequence)
         run = self._engine.open_run(data, at, size, step, clear_bytes, seen, key)
         rejected = self.rejected
         rejected.malformed += run.malformed
@@ -168,16 +189,16 @@ class Opener:
         rejected.replayed += run.replayed
         if run.mask:
             self.data_datagrams += run.mask.bit_count()
-            if self._schedule is not None and key is not None:
-                self._schedule.used(sequence, key)
-                self._window.add(sequence, run.mask)
+            if self.schedule is not None and key is not None:
+                self.schedule.used(sequence, key)
+                self.window.add(sequence, run.mask)
         return run
 
     def _open_whole(self, kind: Kind, datagram: bytearray, clear_bytes: int, sequence: int) -> Opened | None:
         body: bytes | None = bytes(datagram[clear_bytes:])
-        schedule = self._schedule
+        schedule = self.schedule
         if schedule is not None:
-            if self._window.seen(sequence) & 1:
+            if self.window.seen(sequence) & 1:
                 self.rejected.replayed += 1
                 return None
             key: Key = schedule.key(sequence)
@@ -187,7 +208,7 @@ class Opener:
                 self.rejected.forged += 1
                 return None
             schedule.used(sequence, key)
-            self._window.add(sequence, 1)
+            self.window.add(sequence, 1)
         assert body is not None
         if kind is Kind.RECORDS:
             return self._records(body, bytes(datagram[HEADER_BYTES:clear_bytes]))

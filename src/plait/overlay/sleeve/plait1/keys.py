@@ -92,6 +92,10 @@ class KeySchedule:
             return self._key
         return self._derive(sequence >> EPOCH_BITS)
 
+    def newest(self) -> tuple[Key, int, int] | None:
+        """Give the key that is kept at hand, and the first and last sequence it serves; None before one was used."""
+        return None if self._key is None else (self._key, *epoch_of(self._epoch << EPOCH_BITS))
+
     def used(self, sequence: int, key: Key) -> None:
         """Keep the key of a sequence that proved to be right."""
         if sequence >> EPOCH_BITS > self._epoch:
@@ -100,6 +104,12 @@ class KeySchedule:
     def _derive(self, epoch: int) -> Key:
         info = _INFO + _FIELDS.pack(self._cipher, self._direction, self._generation, epoch)
         return Key(self._cipher, HKDFExpand(hashes.SHA256(), KEY_BYTES, info).derive(self._prk))
+
+
+def epoch_of(sequence: int) -> tuple[int, int]:
+    """Give the first and last sequence that have the key of this one."""
+    first = sequence >> EPOCH_BITS << EPOCH_BITS
+    return first, first + (1 << EPOCH_BITS) - 1
 
 
 @lru_cache(maxsize=1)

@@ -5,7 +5,7 @@ is counted (counters.py). `raw` is a frame behind its virtio-net header, as a ta
 """
 
 import errno as e
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from plait.mesh.name import NAME_BYTES, PeerName
@@ -51,6 +51,9 @@ DEFAULT_LOCAL_MTU = 65535
 _VLAN_TAGS = (b"\x81\x00", b"\x88\xa8")
 _VLAN_TAG_BYTES = 4
 _HEAD_END = VNET_BYTES + HEADER_BYTES
+_MACS_BYTES = 12
+_MACS_END = VNET_BYTES + _MACS_BYTES
+_LABELS_END = _MACS_END + 8
 _LONGEST_HEAD = 256
 """More than a blob can have, so all headers of a super-frame are within it."""
 
@@ -88,6 +91,8 @@ class PumpCore:
         self._kernel_mtus: dict[bytes, int] = {}
         self._is_labelled = False
         """The last frame of a container came with the kernel's labels."""
+        self.last_injected = b""
+        """The addresses of the last frame that went into the bridge."""
         self._set_local_mtu(DEFAULT_LOCAL_MTU)
 
     # From the node
@@ -154,6 +159,12 @@ class PumpCore:
         if link is None:
             self.counters["unknown_hop"] += max(-(-size // step), 1)
             return
+        yield from self.received_from(link, data, size, step, source, now)
+
+    def received_from(
+        self, link: Link, data: bytearray, size: int, step: int, source: ipc.Endpoint, now: float
+    ) -> Iterator[Work]:
+        """The same for datagrams behind one that named the neighbour."""
         for opened in link.receive(data, size, step, source, now):
             match opened:
                 case Injection(src, dst, frames):
@@ -192,6 +203,77 @@ class PumpCore:
             injections, self._injections = self._injections, []
             self.counters["injected"] += len(injections)
             yield ToBridge(injections)
+
+    # Flows: what is decided for frames to come, to be moved without asking
+
+    @property
+    def version(self) -> int:
+        """Goes up when what is said of flows may no longer hold; every message of the node may change it too."""
+        return self._forwarder.version
+
+    @property
+    def max_injected(self) -> int:
+        """Bytes of the longest frame that fits this host's overlay MTU."""
+        return self._max_injected
+
+    @property
+    def takes_udp_super_frames(self) -> bool:
+        """Whether the kernel here takes them from the pump."""
+        return self._has_udp_super_frames
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether frames come with labels of the kernel's datapath."""
+        return bool(self._short_ids)
+
+    def flow_head(self, raw: bytes) -> bytes:
+        """Give what all frames of a flow begin with: two addresses, and the kernel's labels if there are some."""
+        has_labels = self._short_ids and labels(raw) is not None
+        return raw[VNET_BYTES : _LABELS_END if has_labels else _MACS_END]
+
+    def outbound_flow(self, raw: bytes) -> tuple[Plait1Link, bytes] | None:
+        """Give the link that carries all frames of the flow that a captured one was of, and what they begin with.
+
+        None if the core must see each of them.
+        """
+        ids = labels(raw) if self._short_ids else None
+        destination = None
+        if ids is not None:
+            source, destination = self._short_ids.get(ids[0]), self._short_ids.get(ids[1], b"")
+            if source != self._us:
+                return None
+        copy = self._forwarder.known_way(raw[VNET_BYTES:_MACS_END], destination)
+        if copy is None or copy != (copy[2], self._us, copy[2]):
+            return None
+        link = self._links.get(copy[2])
+        if not isinstance(link, Plait1Link) or link.path.remote is None:
+            return None
+        return link, self.flow_head(raw)
+
+    def is_inbound_flow(self, link: Link, macs: bytes) -> bool:
+        """Say whether all frames of a neighbour for us between these addresses go into the bridge, and only there."""
+        return len(macs) == _MACS_BYTES and self._forwarder.is_known_injection(link.name, macs)
+
+    def forwarded(self, link: Link, frames: int, datagrams: int, size: int) -> None:
+        """Note frames of flows that left: `size` bytes in datagrams."""
+        self.counters["captured"] += frames
+        self.counters["sent"] += datagrams
+        link.counters["tx_frames"] += frames
+        link.counters["tx_datagrams"] += datagrams
+        link.counters["tx_bytes"] += size
+        link.data_sent += datagrams
+        if datagrams:
+            link.errnos[Socket.PEER] = 0
+
+    def delivered(self, link: Link, frames: int, datagrams: int, size: int, rejected: Mapping[str, int]) -> None:
+        """Note frames of flows that went into the bridge, and what was wrong with datagrams, by counter."""
+        self.counters["injected"] += frames
+        link.counters["rx_frames"] += frames
+        link.counters["rx_datagrams"] += datagrams
+        link.counters["rx_bytes"] += size
+        for reason, count in rejected.items():
+            if count:
+                self._reject(link, reason, count)
 
     def take_messages(self) -> list[ipc.FromPump]:
         """Give the messages for the node, and forget them."""
@@ -323,6 +405,7 @@ class PumpCore:
             if decision.copies:
                 yield from self._relay(pieces, decision, now)
         if ready:
+            self.last_injected = last_head[:_MACS_BYTES]
             self.counters["injected"] += len(ready)
             yield ToBridge(merge_udp(ready) if len(ready) > 1 and self._has_udp_super_frames else ready)
 

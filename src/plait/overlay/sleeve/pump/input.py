@@ -26,7 +26,9 @@ class Burst(NamedTuple):
 class UdpInput:
     """The receiving half of one socket. Inputs may share a buffer: a burst is used before the next is read."""
 
-    def __init__(self, sock: socket.socket, buffer: bytearray) -> None:
+    def __init__(self, sock: socket.socket, buffer: bytearray, remote: Endpoint = ("", 0)) -> None:
+        """`remote`: whom it is connected to, if it is."""
+        self.remote = remote
         self.errors = 0
         """Failures other than "nothing there"."""
         self.socket = sock
@@ -40,9 +42,13 @@ class UdpInput:
         except BlockingIOError:
             return None
         except OSError as error:
-            self.errors += error.errno not in _PASSING
+            self.note_error(error.errno)
             return None
         return Burst(source[:2], size, _segment_size(control) or size or 1)
+
+    def note_error(self, errno: int | None) -> None:
+        """Count a failure to receive, unless it only tells of an earlier send."""
+        self.errors += errno not in _PASSING
 
 
 def _segment_size(control: list[tuple[int, int, bytes]]) -> int:

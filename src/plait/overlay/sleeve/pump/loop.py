@@ -18,8 +18,10 @@ from plait.host import udp
 from plait.overlay.sleeve import ipc
 from plait.overlay.sleeve.cutting import Cutter
 from plait.overlay.sleeve.plait1.engine import Engine
+from plait.overlay.sleeve.plait1.native.flows import NativeFlows
 from plait.overlay.sleeve.pump.channel import NodeChannel, NodeGone
 from plait.overlay.sleeve.pump.core import PumpCore, ToBridge, Work
+from plait.overlay.sleeve.pump.flows import Flows
 from plait.overlay.sleeve.pump.input import BUFFER_BYTES, UdpInput
 from plait.overlay.sleeve.pump.link import Link
 from plait.overlay.sleeve.pump.output import UdpOutput
@@ -37,6 +39,8 @@ PACKETS_PER_ROUND = 64
 """Packets of the node per round."""
 
 SWEEP_INTERVAL = 60.0
+_FLOW_HEAD_BYTES = 64
+"""Of a frame, more than says of which flow it is."""
 
 TAP_COMPLAINT_INTERVAL = 60.0
 """Seconds between sentences about a tap that takes no frames."""
@@ -47,6 +51,8 @@ class Tools(NamedTuple):
 
     engine: Engine
     cutter: Cutter
+    flows: NativeFlows | None
+    """What moves the frames of known flows past the core, if it is there."""
     sentence: str
 
 
@@ -71,6 +77,7 @@ class Loop:
         self._inputs = [UdpInput(each, buffer) for pair in sockets for each in (pair.plain, pair.df)]
         self._peers = PeerSockets(sockets, port, buffer, self._watch, self._unwatch)
         self._output = UdpOutput(self._core, sockets, self._peers.get)
+        self._flows = None if tools.flows is None else Flows(tools.flows, self._core, self._tap, self._output, buffer)
         self._channel = NodeChannel(channel)
         self._poll = select.epoll()
         self._now = monotonic()
@@ -125,29 +132,36 @@ class Loop:
         del self._handlers[fd]
 
     def _read_tap(self) -> None:
-        core, captured, now = self._core, self._core.captured, self._now
+        flows, now = self._flows, self._now
         until = monotonic() + SLICE
-        while True:
-            try:
-                frames, super_frame = self._tap.read(FRAMES_PER_BURST)
-            except TapGone as gone:
-                self._poll.unregister(self._tap_fd)
-                self._channel.send([ipc.Complaint(_tap_gone(gone))])
-                return
-            for raw in frames:
-                captured(raw, now)
-            if super_frame is None:
-                self._carry_out()
-                if len(frames) < FRAMES_PER_BURST:
-                    return
-            else:
-                for work in core.drain(self._now):
-                    self._do(work)
-                for work in core.captured_super(super_frame, now):
-                    self._do(work)
-            if monotonic() > until:
-                self._carry_out()
-                return
+        try:
+            while True:
+                if flows is not None and flows.forward(until, now):
+                    break
+                if self._capture() or monotonic() > until:
+                    break
+        except TapGone as gone:
+            self._poll.unregister(self._tap_fd)
+            self._channel.send([ipc.Complaint(_tap_gone(gone))])
+            return
+        self._carry_out()
+
+    def _capture(self) -> bool:
+        """Read a burst for the core, and send it; True if nothing waits any more. Raises TapGone."""
+        core, flows, now = self._core, self._flows, self._now
+        frames, super_frame = self._tap.read(FRAMES_PER_BURST)
+        for raw in frames:
+            core.captured(raw, now)
+        self._carry_out()
+        last = frames[-1] if frames else b""
+        if super_frame is not None:
+            # The core takes labels off in the buffer.
+            last = bytes(super_frame[:_FLOW_HEAD_BYTES])
+            for work in core.captured_super(super_frame, now):
+                self._do(work)
+        if flows is not None and last:
+            flows.learn_outbound(core.outbound_flow(last))
+        return super_frame is None and len(frames) < FRAMES_PER_BURST
 
     def _read_shared(self, source: UdpInput, _events: int) -> None:
         self._read_udp(source)
@@ -155,7 +169,22 @@ class Loop:
     def _read_peer(self, link: Link, source: UdpInput, events: int) -> None:
         if events & select.EPOLLERR:
             self._read_errors(link, source)
-        self._read_udp(source)
+        if self._flows is None:
+            self._read_udp(source)
+        else:
+            self._read_flows(self._flows, link, source)
+
+    def _read_flows(self, flows: Flows, link: Link, source: UdpInput) -> None:
+        core, now = self._core, self._now
+        until = monotonic() + SLICE
+        while (rest := flows.deliver(link, source, until, now)) is not None:
+            burst = self._buffer, rest.size, rest.step, source.remote, now
+            for work in core.received(*burst) if rest.is_whole else core.received_from(link, *burst):
+                self._do(work)
+            flows.learn_inbound(link)
+            if monotonic() > until:
+                break
+        self._carry_out()
 
     def _read_udp(self, source: UdpInput) -> None:
         core, buffer, now = self._core, self._buffer, self._now
@@ -177,6 +206,8 @@ class Loop:
     def _read_node(self) -> None:
         self._channel.flush()
         for message in self._channel.receive(PACKETS_PER_ROUND):
+            if self._flows is not None and not isinstance(message, ipc.QueryStats | ipc.SendProbe):
+                self._flows.forget()
             self._core.apply(message, monotonic())
             if isinstance(message, ipc.SetConnection | ipc.RemoveConnection):
                 self._output.forget(message.peer)

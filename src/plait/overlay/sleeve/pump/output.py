@@ -78,6 +78,20 @@ class UdpOutput:
             for run in segment_runs(outgoing.payloads, outgoing.link.path.max_payload, target.shared_run):
                 self._send_run(outgoing, target, run, now)
 
+    def segmenting_socket(self, link: Link) -> int | None:
+        """Give the descriptor of a neighbour's socket, if the kernel segments on the way; None else."""
+        target = self._target(link)
+        if target is None or target.peer_run == 1:
+            return None
+        sock = self._peer_socket(link)
+        return None if isinstance(sock, int) else sock.fileno()
+
+    def cannot_segment(self, link: Link) -> None:
+        """Note that the kernel does not segment on the way to a neighbour."""
+        target = self._target(link)
+        if target is not None:
+            target.peer_run = 1
+
     def forget(self, peer: int) -> None:
         """Drop what is kept of a neighbour."""
         self._targets.pop(peer, None)

@@ -75,7 +75,7 @@ class PeerSockets:
             refusal = error.errno or e.EIO
             self._entries[link.peer] = _Entry(remote, link.local_ip, None, refusal, monotonic() + RETRY_INTERVAL)
             return refusal
-        source = UdpInput(sock, self._buffer)
+        source = UdpInput(sock, self._buffer, remote)
         self._entries[link.peer] = _Entry(remote, link.local_ip, source)
         self._opened(link, source)
         return sock

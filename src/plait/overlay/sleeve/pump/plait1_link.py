@@ -48,8 +48,8 @@ class Plait1Link(Link):
         self._wanted = wanted
         self._cutter = cutter
         self._relay_path = self.path
-        self._sealer = Sealer(us, engine, self._schedule(wanted.outbound, 0), wanted.first_sequence)
-        self._opener = Opener(self.name, engine, self._schedule(not wanted.outbound, wanted.generation))
+        self.sealer = Sealer(us, engine, self._schedule(wanted.outbound, 0), wanted.first_sequence)
+        self.opener = Opener(self.name, engine, self._schedule(not wanted.outbound, wanted.generation))
         self._extra = IPV6_EXTRA_BYTES if is_ipv6(wanted.local_ip) else 0
         """Of an IP packet to the neighbour beyond what datagrams say (wire.IP_UDP_BYTES)."""
         self._outstanding: dict[int, tuple[int, float, int]] = {}
@@ -76,7 +76,7 @@ class Plait1Link(Link):
         schedule = self._schedule(self._wanted.outbound, generation)
         if schedule is not None:
             self._close()
-            self._sealer.set_schedule(schedule)
+            self.sealer.set_schedule(schedule)
 
     def add(self, raw: bytes, src: bytes, dst: bytes, is_broadcast: bool) -> Verdict:
         """See Link."""
@@ -85,7 +85,7 @@ class Plait1Link(Link):
         if size > self._room or relay != self._relay:
             if self.path.remote is None:
                 return Verdict.NO_ADDRESS
-            room = self._sealer.room_for_records(self.path.max_payload, relay)
+            room = self.sealer.room_for_records(self.path.max_payload, relay)
             if size > room:
                 return self._add_large(raw, relay, is_broadcast)
             self._close()
@@ -102,7 +102,7 @@ class Plait1Link(Link):
         if self.path.remote is None:
             return Verdict.NO_ADDRESS
         relay = b"" if src == self.us and dst == self.name else src + dst
-        segments = self._sealer.segments(raw, where, self.path.max_payload, relay)
+        segments = self.sealer.segments(raw, where, self.path.max_payload, relay)
         if segments is not None:
             self.counters["tx_frames"] += 1
             return (SuperFrame(self, each) for each in segments)
@@ -124,7 +124,7 @@ class Plait1Link(Link):
 
     def receive(self, data: bytearray, size: int, step: int, source: ipc.Endpoint, now: float) -> Iterator[Received]:
         """See Link."""
-        counters, opener = self.counters, self._opener
+        counters, opener = self.counters, self.opener
         before = opener.data_datagrams
         for opened in opener.open(data, size, step):
             if isinstance(opened, Frames):
@@ -140,7 +140,7 @@ class Plait1Link(Link):
 
     def probe(self, size: int, now: float) -> Payloads:
         """Give a probe whose IP packet has `size` bytes, or the least a probe can have."""
-        sequence, payload = self._sealer.probe(self._wanted.uid, size - self._extra)
+        sequence, payload = self.sealer.probe(self._wanted.uid, size - self._extra)
         if len(self._outstanding) >= MAX_OUTSTANDING:
             del self._outstanding[next(iter(self._outstanding))]
         self._outstanding[sequence] = (len(payload) + wire.IP_UDP_BYTES, now, self.data_sent)
@@ -148,7 +148,7 @@ class Plait1Link(Link):
 
     def reject_counts(self) -> dict[str, int]:
         """See Link."""
-        rejected = self._opener.rejected
+        rejected = self.opener.rejected
         counts = {"malformed": rejected.malformed, "forged": rejected.forged, "replayed": rejected.replayed}
         rejected.malformed = rejected.forged = rejected.replayed = 0
         return {name: count for name, count in counts.items() if count}
@@ -162,7 +162,7 @@ class Plait1Link(Link):
     def _close(self) -> None:
         self._room = 0
         if self._parts:
-            self._payloads.append(self._sealer.records(b"".join(self._parts), self._relay))
+            self._payloads.append(self.sealer.records(b"".join(self._parts), self._relay))
             self._parts = []
 
     def _add_large(self, raw: bytes, relay: bytes, is_broadcast: bool) -> Verdict:
@@ -176,7 +176,7 @@ class Plait1Link(Link):
         way = choose_way(frame, path, is_broadcast)
         if way in _VERDICTS:
             return _VERDICTS[way]
-        room = self._sealer.room_for_records(path.max_payload, relay) - _LENGTH_BYTES - VNET_BYTES - HEADER_BYTES
+        room = self.sealer.room_for_records(path.max_payload, relay) - _LENGTH_BYTES - VNET_BYTES - HEADER_BYTES
         pieces = fragment_ipv4(frame, min(path.mtu, room))
         if pieces:
             self.fragmented += 1
@@ -190,7 +190,7 @@ class Plait1Link(Link):
         where = layout(raw)
         if where is None:
             return False
-        segments = self._sealer.segments(memoryview(raw), where, self.path.max_payload, relay)
+        segments = self.sealer.segments(memoryview(raw), where, self.path.max_payload, relay)
         if segments is None:
             return False
         self._close()
@@ -202,20 +202,20 @@ class Plait1Link(Link):
 
     def _add_fragmentable(self, raw: bytes, relay: bytes) -> Verdict:
         """Send what cannot be cut in a datagram that the network may fragment."""
-        if self._sealer.room_for_records(MAX_RECORDS_BYTES, relay) < len(raw) + _LENGTH_BYTES:
+        if self.sealer.room_for_records(MAX_RECORDS_BYTES, relay) < len(raw) + _LENGTH_BYTES:
             return Verdict.UNFIT
-        self._large.append(self._sealer.records(RECORD_LENGTH.pack(len(raw)) + raw, relay))
+        self._large.append(self.sealer.records(RECORD_LENGTH.pack(len(raw)) + raw, relay))
         self.counters["tx_frames"] += 1
         return Verdict.TAKEN
 
     def _answer(self, probe: Probe, source: ipc.Endpoint) -> Iterator[Received]:
         if probe.uid != self._wanted.uid:
-            self._opener.rejected.malformed += 1
+            self.opener.rejected.malformed += 1
             return
         # A probe above 65535 bytes cannot be, the field holds every IP packet.
-        ack = wire.Ack(probe.uid, probe.sequence, min(probe.size, 0xFFFF), self._opener.data_datagrams)
+        ack = wire.Ack(probe.uid, probe.sequence, min(probe.size, 0xFFFF), self.opener.data_datagrams)
         is_here = source == self.path.remote
-        payload = self._sealer.ack(ack)
+        payload = self.sealer.ack(ack)
         if is_here:
             yield Payloads(self, Socket.PEER, [payload], is_data=False)
         else:
@@ -225,7 +225,7 @@ class Plait1Link(Link):
     def _acknowledged(self, ack: wire.Ack, now: float) -> Iterator[Received]:
         size, sent_at, sent = self._outstanding.get(ack.sequence, (0, 0.0, 0))
         if ack.uid != self._wanted.uid or size == 0 or ack.size != size:
-            self._opener.rejected.malformed += 1
+            self.opener.rejected.malformed += 1
             return
         del self._outstanding[ack.sequence]
         counters = self.counters

@@ -10,12 +10,18 @@ from plait.overlay.sleeve.plait1.engine import Buffer
 from plait.overlay.sleeve.plait1.superframe import NEEDS_CSUM, PLAIN_VNET
 
 _HEADER_BYTES = tap.VNET_HEADER.size
+_HEAD_BYTES = 64
 _BUFFER_BYTES = _HEADER_BYTES + (1 << 16) + 18
 """A frame with the largest packet, and an Ethernet header with a tag."""
 
 
 class TapGone(Exception):
     """The link was removed."""
+
+    @classmethod
+    def of(cls, errno: int) -> "TapGone":
+        """Make one from what the kernel says."""
+        return cls(os.strerror(errno))
 
 
 class TapPort:
@@ -26,15 +32,17 @@ class TapPort:
         """Frames the kernel did not take, since the start."""
         self.errno = 0
         """Of the last refusal; 0 after a frame it took."""
-        self._fd = fd
+        self.fd = fd
+        self.buffer = bytearray(_BUFFER_BYTES)
+        self.pending = 0
+        """Bytes of a frame that lies in the buffer already, read by somebody else: the next `read` begins with it."""
         self._readinto = io.FileIO(fd, "r+", closefd=False).readinto
-        self._buffer = bytearray(_BUFFER_BYTES)
-        self._view = memoryview(self._buffer)
+        self._view = memoryview(self.buffer)
 
     def accept_super_frames(self) -> bool:
         """Have the kernel hand over what it has not cut yet; says whether it knows super-frames of UDP too."""
         try:
-            return tap.set_offloads(self._fd, tap.SUPER_FRAMES | tap.UDP_SUPER_FRAMES)
+            return tap.set_offloads(self.fd, tap.SUPER_FRAMES | tap.UDP_SUPER_FRAMES)
         except OSError as error:
             raise TapGone(error.strerror) from error
 
@@ -44,12 +52,16 @@ class TapPort:
         Raises TapGone.
         """
         frames: list[bytes] = []
-        buffer, view, readinto = self._buffer, self._view, self._readinto
+        buffer, view, readinto = self.buffer, self._view, self._readinto
         try:
             for _ in range(limit):
-                size = readinto(view)
-                if size is None:
-                    break
+                size: int | None = self.pending
+                if size:
+                    self.pending = 0
+                else:
+                    size = readinto(view)
+                    if size is None:
+                        break
                 if buffer[1]:
                     return frames, view[:size]
                 if buffer[0] > NEEDS_CSUM:  # the checksum was verified: nothing that anybody else must know
@@ -60,9 +72,19 @@ class TapPort:
             raise TapGone(error.strerror) from error
         return frames, None
 
+    def head(self) -> bytes:
+        """Give the beginning of the frame in the buffer."""
+        return bytes(self._view[:_HEAD_BYTES])
+
+    def note_written(self, refused: int, errno: int | None) -> None:
+        """Note what became of frames that somebody else wrote; `errno`: of the last, 0 if taken, None without any."""
+        self.refused += refused
+        if errno is not None:
+            self.errno = errno
+
     def write(self, frames: Iterable[Sequence[Buffer]]) -> None:
         """Give frames to the bridge, each in pieces."""
-        fd, write, writev = self._fd, os.write, os.writev
+        fd, write, writev = self.fd, os.write, os.writev
         for pieces in frames:
             try:
                 if len(pieces) == 1:

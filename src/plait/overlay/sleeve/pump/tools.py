@@ -7,6 +7,7 @@ from plait.overlay.sleeve.compiled_cutter import CompiledCutter
 from plait.overlay.sleeve.cutting import PythonCutter
 from plait.overlay.sleeve.plait1.native.build import built_library
 from plait.overlay.sleeve.plait1.native.engine import CompiledEngine, load_engine
+from plait.overlay.sleeve.plait1.native.flows import NativeFlows
 from plait.overlay.sleeve.pump.loop import Tools
 
 LOOPS: tuple[Literal["auto", "python", "compiled"], ...] = ("auto", "python", "compiled")
@@ -16,5 +17,6 @@ def tools(loop: Literal["auto", "python", "compiled"]) -> Tools:
     """Give what the pump works with. Raises PlaitError if "compiled" is wanted and cannot be had."""
     engine, sentence = load_engine(loop)
     if isinstance(engine, CompiledEngine):
-        return Tools(engine, CompiledCutter(ctypes.CDLL(str(built_library()))), sentence)
-    return Tools(engine, PythonCutter(), sentence)
+        cutter = CompiledCutter(ctypes.CDLL(str(built_library())))
+        return Tools(engine, cutter, NativeFlows(engine), sentence)
+    return Tools(engine, PythonCutter(), None, sentence)

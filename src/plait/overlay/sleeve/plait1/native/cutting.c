@@ -11,25 +11,12 @@
 #include <string.h>
 
 #include "cutting.h"
+#include "format.h"
 #include "octets.h"
 
 enum {
-    VNET = 10,
-    ETHERNET = 14,
-    IPV4 = 20,
-    IPV6 = 40,
-    TCP_MIN = 20,
-    UDP = 8,
-    TCP_CHECKSUM = 16,
-    UDP_CHECKSUM = 6,
-    TCP_PROTOCOL = 6,
-    NEEDS_CSUM = 1,
-    GSO_TCPV4 = 1,
-    GSO_TCPV6 = 4,
-    FIN_PSH = 0x09,
     ACK = 0x10,
     ECE = 0x40,
-    CWR = 0x80,
     DF = 0x40,
     MAX_IP = 0xffff
 };

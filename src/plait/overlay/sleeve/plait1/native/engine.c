@@ -12,38 +12,8 @@
 #include <string.h>
 
 #include "engine.h"
+#include "format.h"
 #include "octets.h"
-
-enum {
-    VNET = 10,
-    ETHERNET = 14,
-    VLAN = 4,
-    IPV4 = 20,
-    IPV6 = 40,
-    TCP_MIN = 20,
-    UDP = 8,
-    TCP_CHECKSUM = 16,
-    UDP_CHECKSUM = 6,
-    TCP_PROTOCOL = 6,
-    UDP_PROTOCOL = 17,
-    NEEDS_CSUM = 1,
-    GSO_TCPV4 = 1,
-    GSO_TCPV6 = 4,
-    GSO_UDP_L4 = 5,
-    GSO_ECN = 0x80,
-    FIN_PSH = 0x09,
-    CWR = 0x80,
-    CLEAR = 16,
-    FIELDS = 3,
-    TAG = 16,
-    MAX_BLOB = 255 - TAG,
-    MAX_CLEAR = 28,
-    MAX_SUPER = 0xffff, /* no frame of a tap is longer */
-    LAST = 0x80,
-    KIND_PAYLOAD = 2,
-    KIND_BLOB = 5,
-    NONCE = 12
-};
 
 /* libcrypto */
 
@@ -172,19 +142,23 @@ static int unseal(struct plait_key *key, const uint8_t *nonce, struct associated
            crypto.open_final(key->open, out + bytes - TAG, &length) > 0;
 }
 
+int plait_seal_whole(struct plait_key *key, int kind, uint8_t *datagram, size_t clear_bytes, size_t bytes) {
+    uint8_t nonce[NONCE], *body = datagram + clear_bytes;
+    make_nonce(nonce, kind, 0, get64(datagram + SEQUENCE));
+    return seal(key, nonce, (struct associated){datagram, clear_bytes}, body, bytes - clear_bytes, body);
+}
+
+int plait_open_whole(struct plait_key *key, int kind, const uint8_t *datagram, size_t clear_bytes, size_t bytes,
+                     uint8_t *out) {
+    uint8_t nonce[NONCE];
+    make_nonce(nonce, kind, 0, get64(datagram + SEQUENCE));
+    return unseal(key, nonce, (struct associated){datagram, clear_bytes}, datagram + clear_bytes, bytes - clear_bytes,
+                  out);
+}
+
 /* Headers */
 
-struct layout {
-    size_t ip;
-    size_t l4;
-    size_t payload;
-    size_t gso_size;
-    int is_ipv6;
-    int is_tcp;
-};
-
-/* Read the headers of a super-frame, `bytes` up to its payload. Gives 1, or 0 if they break the rules. */
-static int read_layout(const uint8_t *raw, size_t bytes, struct layout *where) {
+int plait_read_headers(const uint8_t *raw, size_t bytes, struct plait_headers *where) {
     size_t with_payload = bytes + 1;
     if (with_payload < VNET + ETHERNET + IPV4 + UDP)
         return 0;
@@ -230,7 +204,7 @@ static void checksum_ipv4(uint8_t *header, size_t bytes) {
 }
 
 /* Make the headers of a super-frame those of a part: `payload` bytes from payload offset `at` on. */
-static void make_part(uint8_t *head, const struct layout *where, size_t at, size_t payload, int is_last) {
+static void make_part(uint8_t *head, const struct plait_headers *where, size_t at, size_t payload, int is_last) {
     uint8_t *ip = head + where->ip, *l4 = head + where->l4;
     long length = (long)(where->payload - where->l4 + payload), before, old;
     if (where->is_ipv6) {
@@ -328,7 +302,7 @@ struct opening {
     uint64_t sequence;
     uint64_t seen[2];
     size_t slice;
-    struct layout where;
+    struct plait_headers where;
     const uint8_t *blob;
     size_t blob_bytes;
     uint8_t opened_blob[256];
@@ -369,8 +343,8 @@ static int open_blob(struct opening *o, uint32_t count) {
         o->blob = o->opened_blob;
         o->blob_bytes -= TAG;
     }
-    const struct layout *where = &o->where;
-    if (o->blob_bytes > MAX_BLOB || !read_layout(o->blob, o->blob_bytes, &o->where) ||
+    const struct plait_headers *where = &o->where;
+    if (o->blob_bytes > MAX_BLOB || !plait_read_headers(o->blob, o->blob_bytes, &o->where) ||
         (o->slice != where->gso_size && !(where->is_tcp && o->slice % where->gso_size == 0))) {
         o->run->malformed = count;
         return 0;
@@ -440,7 +414,7 @@ void plait_open_run(struct plait_key *key, const uint8_t *data, size_t at, size_
 
     struct opening o = {.key = key,
                         .with = {in.first, clear_bytes + FIELDS},
-                        .sequence = (uint64_t)get32(in.first + 8) << 32 | get32(in.first + 12),
+                        .sequence = get64(in.first + SEQUENCE),
                         .seen = {seen_low, seen_high},
                         .slice = slice,
                         .blob = data + fields + FIELDS,

@@ -19,6 +19,26 @@ struct plait_key *plait_key_new(int cipher, const uint8_t *key);
 
 void plait_key_free(struct plait_key *key);
 
+/* Where the headers of a super-frame are; offsets count from its virtio-net header. */
+struct plait_headers {
+    size_t ip;
+    size_t l4;
+    size_t payload;
+    size_t gso_size;
+    int is_ipv6;
+    int is_tcp;
+};
+
+/* Read the headers of a super-frame, `bytes` up to its payload. Gives 1, or 0 if they break the rules. */
+int plait_read_headers(const uint8_t *raw, size_t bytes, struct plait_headers *where);
+
+/* Seal what is behind the clear header of a datagram of `bytes`, where it is; the tag follows. Gives 1, or 0. */
+int plait_seal_whole(struct plait_key *key, int kind, uint8_t *datagram, size_t clear_bytes, size_t bytes);
+
+/* Write the plaintext of a datagram's sealed body, tag included in `bytes`. Gives 1, or 0 if the seal is not the key's. */
+int plait_open_whole(struct plait_key *key, int kind, const uint8_t *datagram, size_t clear_bytes, size_t bytes,
+                     uint8_t *out);
+
 /*
  * Write the datagrams of a super-frame one behind the other, `slice` payload bytes in each but the last. `key` is NULL
  * on a plain connection. Gives their bytes, 0 if they do not fit, an argument is beyond its bounds, or libcrypto fails.

@@ -51,21 +51,21 @@ class CompiledEngine:
 
     def __init__(self, path: str) -> None:
         """`path`: the shared object. Raises OSError or AttributeError if it is none, NotBuilt without libcrypto."""
-        self._ffi: Any = cffi.FFI()
-        self._ffi.cdef(_DECLARATIONS)
+        self.ffi: Any = cffi.FFI()
+        self.ffi.cdef(_DECLARATIONS)
         # A key may outlive the engine, and the code that frees it must still be there then.
-        self._library: Any = self._ffi.dlopen(path, self._ffi.RTLD_NOW | self._ffi.RTLD_NODELETE)
-        if self._library.plait_crypto_find():
+        self.library: Any = self.ffi.dlopen(path, self.ffi.RTLD_NOW | self.ffi.RTLD_NODELETE)
+        if self.library.plait_crypto_find():
             raise NotBuilt("the C code found no libcrypto.so.3 or libcrypto.so.1.1 (apt install libssl3)")
-        self._segment = self._library.plait_segment
-        self._open_run = self._library.plait_open_run
-        self._from_buffer = self._ffi.from_buffer
-        self._bytes = self._ffi.typeof("uint8_t[]")
-        self._null = self._ffi.NULL
+        self._segment = self.library.plait_segment
+        self._open_run = self.library.plait_open_run
+        self._from_buffer = self.ffi.from_buffer
+        self._bytes = self.ffi.typeof("uint8_t[]")
+        self._null = self.ffi.NULL
         self._reference = PythonEngine()
         self._segments, self._segments_view = self._buffer(_SEGMENTS_BYTES)
         self._frames, self._frames_view = self._buffer(_BURST_BYTES)
-        self._run = self._ffi.new("struct plait_run *")
+        self._run = self.ffi.new("struct plait_run *")
 
     def segment(
         self, blob: bytes, payload: memoryview, clear: bytes, sequence: int, slice_bytes: int, key: Key | None
@@ -73,7 +73,7 @@ class CompiledEngine:
         """See Engine."""
         payload_bytes, head = len(payload), len(clear) + SEGMENT_FIELDS.size + len(blob)
         total = 0
-        native = self._null if key is None else self._native(key)
+        native = self._null if key is None else self.native_key(key)
         if native is not None:
             total = self._segment(
                 native, blob, len(blob), self._from_buffer(self._bytes, payload), payload_bytes, clear, len(clear),
@@ -90,7 +90,7 @@ class CompiledEngine:
         """See Engine."""
         if not (0 <= at < end <= len(data) and step > 0):
             raise ValueError(f"no datagrams of {step} bytes from {at} to {end} in {len(data)} bytes")
-        native = self._null if key is None else self._native(key)
+        native = self._null if key is None else self.native_key(key)
         if native is None:
             return self._reference.open_run(data, at, end, step, clear_bytes, seen, key)
         if end - at > len(self._frames_view):
@@ -100,6 +100,13 @@ class CompiledEngine:
             native, self._from_buffer(self._bytes, data), at, end, step, clear_bytes, low, high, self._frames, self._run
         )
         return self._read(self._run)
+
+    def native_key(self, key: Key) -> Any:
+        """Give the C side of a key, which lives as long as it; None if libcrypto does not do its cipher."""
+        if key.native is None:
+            made = self.library.plait_key_new(int(key.cipher), key.raw)
+            key.native = self.ffi.gc(made, self.library.plait_key_free) if made else False
+        return key.native or None
 
     def _read(self, run: Any) -> Run:
         view, start = self._frames_view, 0
@@ -111,16 +118,9 @@ class CompiledEngine:
             start = end
         return Run(run.next_at, frames, mask[1] << 64 | mask[0], run.forged, run.malformed, run.replayed)
 
-    def _native(self, key: Key) -> Any:
-        """Give the C side of a key, which lives as long as it; None if libcrypto does not do its cipher."""
-        if key.native is None:
-            made = self._library.plait_key_new(int(key.cipher), key.raw)
-            key.native = self._ffi.gc(made, self._library.plait_key_free) if made else False
-        return key.native or None
-
     def _buffer(self, size: int) -> tuple[Any, memoryview]:
-        buffer = self._ffi.new("uint8_t[]", size)
-        return buffer, memoryview(self._ffi.buffer(buffer)).cast("B")
+        buffer = self.ffi.new("uint8_t[]", size)
+        return buffer, memoryview(self.ffi.buffer(buffer)).cast("B")
 
 
 def load_engine(wanted: Literal["auto", "python", "compiled"]) -> tuple[Engine, str]:

@@ -1,0 +1,373 @@
+"""Known flows moved by compiled code: two pumps in front of each other must do what they do with the loop in Python.
+
+Whole pump loops with real UDP sockets on loopback; a pair of unix sockets stands for each tap, so that frames keep
+their bounds.
+"""
+
+import random
+import select
+import socket
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import lru_cache
+from itertools import groupby
+from pathlib import Path
+from struct import pack
+
+import pytest
+
+from plait.host import udp
+from plait.mesh.name import PeerName
+from plait.overlay.sleeve import ipc
+from plait.overlay.sleeve.cutting import PythonCutter
+from plait.overlay.sleeve.plait1.engine import PythonEngine
+from plait.overlay.sleeve.plait1.keys import Cipher
+from plait.overlay.sleeve.plait1.native import flows
+from plait.overlay.sleeve.plait1.native.build import CACHE_DIR_VARIABLE, NotBuilt, build, built_library
+from plait.overlay.sleeve.plait1.native.engine import CompiledEngine
+from plait.overlay.sleeve.plait1.native.flows import NativeFlows
+from plait.overlay.sleeve.pump.loop import Loop, Tools
+from plait.overlay.sleeve.pump.packets import split
+from plait.overlay.sleeve.pump.tap_port import TapPort
+from unit.overlay.plait1 import frames as f
+from unit.overlay.plait1.engines import compiled
+from unit.overlay.pumps import PumpHost
+
+A, B = PeerName(0x7A0000000001), PeerName(0x7A0000000002)
+IPS = {A: "127.0.0.1", B: "127.0.0.2"}
+KEY = bytes(range(32))
+SECURITY = pytest.mark.parametrize("key", [None, KEY], ids=["plain", "encrypted"])
+MAX_PAYLOAD = 1472
+MTU = 1428
+BOTH_WAYS = {A: ipc.SetRoutes([A, B], {B: B}, {A: [B]}), B: ipc.SetRoutes([A, B], {A: A}, {B: [A]})}
+SAME = ("captured", "injected", "forged", "malformed", "replayed", "fragmented", "answered", "unfit", "refused_too_big")
+
+
+@pytest.fixture(autouse=True)
+def _a_tap_of_unix_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TapPort, "accept_super_frames", lambda self: True)
+
+
+def tools(kind: str) -> Tools:
+    if kind == "python":
+        return Tools(PythonEngine(), PythonCutter(joins=True), None, kind)
+    engine = compiled()
+    if isinstance(engine, str):
+        pytest.skip(engine)
+    return Tools(engine, PythonCutter(joins=True), native_flows(engine), kind)
+
+
+@lru_cache
+def native_flows(engine: CompiledEngine) -> NativeFlows:
+    return NativeFlows(engine)
+
+
+def other(name: PeerName) -> PeerName:
+    return B if name == A else A
+
+
+class Host:
+    """A pump and the other ends of what it holds."""
+
+    def __init__(self, name: PeerName, port: int, kind: str, key: bytes | None, undo: ExitStack) -> None:
+        self.tap, inner = map(undo.enter_context, socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+        self.tap.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8 << 20)
+        inner.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8 << 20)
+        inner.setblocking(False)
+        self.tap.setblocking(False)
+        channel, self.node = map(undo.enter_context, socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+        self.node.setblocking(False)
+        sockets = undo.enter_context(udp.open_sleeve_sockets(IPS[name], port))
+        self.loop = Loop(name, port, inner.fileno(), [sockets], channel, tools(kind))
+        undo.callback(self.loop._peers.forget, other(name))
+        self.port = port
+        self.name = name
+        for message in setup(name, key, port):
+            self.loop._core.apply(message, 0.0)
+
+    def work(self) -> None:
+        while self.loop._poll.poll(0):
+            self.loop._round()
+
+    def put(self, raws: Sequence[bytes]) -> None:
+        for raw in raws:
+            self.tap.send(raw)
+
+    def taken(self) -> list[bytes]:
+        """Frames the pump wrote."""
+        found = []
+        while select.select([self.tap], [], [], 0)[0]:
+            found.append(self.tap.recv(1 << 17))
+        return found
+
+    def counters(self) -> dict[str, int]:
+        counters = self.loop._stats().counters
+        return {name: counters[name] for name in SAME}
+
+
+def setup(name: PeerName, key: bytes | None, port: int) -> Iterator[ipc.ToPump]:
+    peer = other(name)
+    cipher = int(Cipher.AES_256_GCM)
+    yield BOTH_WAYS[name]
+    yield ipc.SetConnection(peer, IPS[name], key, name < peer, 5, overlay="plait1", uid=7, cipher=cipher)
+    yield ipc.SetPath(peer, (IPS[peer], port), MTU, MAX_PAYLOAD, False)
+
+
+@contextmanager
+def pair(kind: str, key: bytes | None) -> Iterator[tuple[Host, Host]]:
+    """Both hosts, with both containers' addresses learned."""
+    with ExitStack() as undo:
+        port = free_port()
+        a, b = Host(A, port, kind, key, undo), Host(B, port, kind, key, undo)
+        meet(a, b)
+        yield a, b
+
+
+def meet(a: Host, b: Host) -> None:
+    for source, here, there in ((f.MAC_A, a, b), (f.MAC_B, b, a), (f.MAC_C, a, b)):
+        here.put([f.plain(0x0806, bytes(46), destination=f.BROADCAST, source=source)])
+        here.work()
+        there.work()
+        assert len(there.taken()) == 1
+
+
+def free_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((IPS[A], 0))
+        return int(sock.getsockname()[1])
+
+
+def traffic(rng: random.Random) -> list[list[bytes]]:
+    """Bursts of a container, each read by the pump in one go."""
+    bursts = []
+    for _ in range(rng.randrange(3, 12)):
+        source = rng.choice((f.MAC_A, f.MAC_A, f.MAC_C))
+        destination = rng.choice((f.MAC_B, f.MAC_B, f.MAC_B, f.BROADCAST))
+        kind = rng.choice((_bulk, _bulk, _small, _small, _odd))
+        bursts.append([raw for _ in range(rng.randrange(1, 4)) for raw in kind(rng, source, destination)])
+    return bursts
+
+
+def _bulk(rng: random.Random, source: bytes, destination: bytes) -> list[bytes]:
+    kind, gso_size = rng.choice(f.KINDS), rng.choice((100, 536, 1340, 1380))
+    size = min(rng.randrange(gso_size + 1, gso_size * 45 + 2), 60000)
+    raw = f.super_frame(kind, rng.randbytes(size), gso_size, source=source, destination=destination)
+    return [raw] * rng.choice((1, 1, 3))
+
+
+def _small(rng: random.Random, source: bytes, destination: bytes) -> list[bytes]:
+    size = rng.choice((0, 1, 64, 300, 1300))
+    make = rng.choice((f.unfinished, f.finished))
+    number = rng.randrange(1 << 16)
+    return [
+        make(
+            rng.choice(("udp4", "udp4", "tcp4", "udp6")) if size else "tcp4", rng.randbytes(size), source=source,
+            destination=destination, identification=(number + count) & 0xFFFF,
+        )
+        for count in range(rng.choice((1, 2, 40, 150)))
+    ]  # fmt: skip
+
+
+def _odd(rng: random.Random, source: bytes, destination: bytes) -> list[bytes]:
+    long = rng.choice((1400, 1500, 3000))
+    return [
+        f.finished("udp4", rng.randbytes(long), source=source, destination=destination, df=rng.random() < 0.5),
+        f.plain(0x9000, rng.randbytes(50), source=source, destination=destination),
+        f.unfinished("udp4", rng.randbytes(80), source=source, destination=destination, vlans=1),
+        b"\x02" + bytes(9) + f.finished("tcp4", b"verified", source=source, destination=destination)[10:],
+    ][rng.randrange(4) :]
+
+
+def packets(raws: Sequence[bytes]) -> list[bytes]:
+    """What containers see. Joined packets have counted identifications, which mean nothing without fragments."""
+    found = []
+    for raw in raws:
+        for frame in f.packets(raw):
+            is_atomic = frame[12:14] == b"\x08\x00" and not (frame[20] & 0x3F or frame[21])
+            found.append(frame[:18] + frame[20:24] + frame[26:] if is_atomic else frame)
+    return found
+
+
+@SECURITY
+@pytest.mark.parametrize("seed", range(12))
+def test_the_same_frames_come_out(key: bytes | None, seed: int) -> None:
+    out: dict[str, list[list[bytes]]] = {}
+    counted: dict[str, list[dict[str, int]]] = {}
+    for kind in ("python", "compiled"):
+        rng = random.Random(seed)
+        with pair(kind, key) as (a, b):
+            out[kind] = []
+            for burst in traffic(rng):
+                a.put(burst)
+                a.work()
+                b.work()
+                out[kind].append(packets(b.taken()))
+                a.work()
+                answers = packets(a.taken())
+                out[kind].append(answers)
+            counted[kind] = [a.counters(), b.counters()]
+    assert out["compiled"] == out["python"]
+    assert counted["compiled"] == counted["python"]
+
+
+@SECURITY
+def test_most_frames_pass_the_core(key: bytes | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pair("compiled", key) as (a, b):
+        seen: Counter[str] = Counter()
+        for host, name in ((a, "captured"), (a, "captured_super"), (b, "received")):
+            core = host.loop._core
+            monkeypatch.setattr(core, name, _counting(getattr(core, name), seen, name))
+        bulk = f.super_frame("tcp4", f.noise(50000), 1340)
+        small = [f.unfinished("udp4", bytes(64), identification=number) for number in range(60)]
+        for _ in range(20):
+            a.put([bulk, *small])
+            a.work()
+            b.work()
+        assert len(packets(b.taken())) == 20 * (38 + 60)
+        assert seen["captured_super"] == 1
+        assert seen["captured"] + seen["received"] < 10
+
+
+def _counting(function, seen: Counter[str], name: str):  # type: ignore[no-untyped-def]
+    def counted(*arguments):  # type: ignore[no-untyped-def]
+        seen[name] += 1
+        return function(*arguments)
+
+    return counted
+
+
+@SECURITY
+@pytest.mark.parametrize("seed", range(20))
+def test_damaged_datagrams_meet_the_same_judgement(key: bytes | None, seed: int) -> None:
+    results = []
+    for kind in ("python", "compiled"):
+        rng = random.Random(seed)
+        with ExitStack() as undo:
+            port = free_port()
+            b = Host(B, port, kind, key, undo)
+            peer = undo.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            peer.bind((IPS[A], port))
+            peer.connect((IPS[B], port))
+            b.put([f.plain(0x0806, bytes(46), destination=f.BROADCAST, source=f.MAC_B)])
+            b.work()
+            received = []
+            for payloads in damaged(rng, key, port):
+                send_burst(peer, payloads)
+                b.work()
+                received.append(packets(b.taken()))
+            counters = b.loop._stats().counters
+            results.append((received, {name: counters[name] for name in (*SAME, "received", "unknown_hop")}))
+    python, with_flows = results
+    assert with_flows[1] == python[1]
+    assert with_flows[0] == python[0]
+
+
+def damaged(rng: random.Random, key: bytes | None, port: int) -> Iterator[list[bytes]]:
+    """Bursts of datagrams that a neighbour sent, some of them changed, lost, late or twice there."""
+    a = PumpHost(A)
+    a.apply(*setup(A, key, port))
+    b = PumpHost(B)
+    b.apply(*setup(B, key, port))
+    b.captured(f.finished("udp4", b"hello", source=f.MAC_B, destination=f.BROADCAST)[10:])
+    for sent in b.drain():
+        a.received_burst(sent.payloads)
+    kept: list[list[bytes]] = []
+    for _ in range(60):
+        for raw in rng.choice((_bulk, _small, _small))(rng, f.MAC_A, f.MAC_B)[:70]:
+            a.captured_raw(raw)
+        for sent in a.drain():
+            for _, run in groupby(sent.payloads, len):
+                kept.append(list(run))
+        yield from _spoiled(rng, kept)
+        kept = kept[-3:]
+
+
+def _spoiled(rng: random.Random, bursts: list[list[bytes]]) -> Iterator[list[bytes]]:
+    for burst in bursts:
+        match rng.randrange(9):
+            case 0:
+                yield [each for each in burst if rng.random() < 0.8] or burst
+            case 1:
+                yield rng.sample(burst, len(burst))
+            case 2:
+                which = rng.randrange(len(burst))
+                changed = bytearray(burst[which])
+                changed[rng.randrange(min(len(changed), 120))] ^= 1 << rng.randrange(8)
+                yield [*burst[:which], bytes(changed), *burst[which + 1 :]]
+            case 3:
+                yield [*burst[:-1], burst[-1][: rng.randrange(1, len(burst[-1]))]]
+            case 4:
+                yield [burst[-1], *burst]
+            case 5:
+                continue
+            case _:
+                yield burst
+
+
+def send_burst(sock: socket.socket, payloads: Sequence[bytes]) -> None:
+    for at in range(0, len(payloads), 40):
+        run = payloads[at : at + 40]
+        control = [(udp.SOL_UDP, udp.UDP_SEGMENT, pack("=H", len(run[0])))] if len(run) > 1 else []
+        sock.sendmsg(run, control)
+
+
+def test_a_table_that_changes_is_asked_again() -> None:
+    """A container that moves to the other host is found there by the next frame."""
+    with pair("compiled", None) as (a, b):
+        frames = [f.unfinished("udp4", bytes(64))]
+        a.put(frames * 3)
+        a.work()
+        b.work()
+        assert len(packets(b.taken())) == 3
+        a.put([f.plain(0x0806, bytes(46), destination=f.BROADCAST, source=f.MAC_B)])
+        a.work()
+        a.put(frames * 3)
+        a.work()
+        b.work()
+        assert len(packets(b.taken())) == 1, "only the broadcast: the bridge of the first host has the container now"
+        assert a.loop._stats().counters["local"] == 3
+
+
+def test_a_lost_connection_is_not_used_again() -> None:
+    with pair("compiled", None) as (a, b):
+        frames = [f.unfinished("udp4", bytes(64))] * 3
+        a.put(frames)
+        a.work()
+        from_node(a, ipc.RemoveConnection(B))
+        a.work()
+        b.work()
+        assert len(packets(b.taken())) == 3
+        a.put(frames)
+        a.work()
+        b.work()
+        assert packets(b.taken()) == []
+        assert a.loop._stats().counters["no_link"] == 3
+
+
+def from_node(host: Host, message: ipc.ToPump) -> None:
+    for packet in split(ipc.encode(message)):
+        host.node.send(packet)
+
+
+def test_a_changed_key_is_used_at_once() -> None:
+    with pair("compiled", KEY) as (a, b):
+        frames = [f.unfinished("udp4", bytes(64))] * 3
+        for generation in (1, 2):
+            from_node(a, ipc.SetGeneration(B, generation))
+            a.work()
+            a.put(frames)
+            a.work()
+            b.work()
+            assert b.taken() == [], "of a generation that the receiver did not ask for"
+        assert b.loop._stats().counters["forged"] > 0
+
+
+def test_structures_that_differ_are_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tools("compiled")
+    monkeypatch.setenv(CACHE_DIR_VARIABLE, str(tmp_path))
+    build()
+    engine = CompiledEngine(str(built_library()))
+    monkeypatch.setattr(flows, "_DECLARATIONS", flows._DECLARATIONS.replace("uint32_t labels;", ""))
+    with pytest.raises(NotBuilt, match="structures"):
+        NativeFlows(engine)
