@@ -2,7 +2,7 @@
 
 Writes bench/results/latest.json. ONLY=dns and ONLY=ipam measure what names and addresses cost (costs.json there).
 
-`python -m bench table [FILE]` shows a results file as Markdown.
+`python -m bench table [FILE]` shows a results file as Markdown; `python -m bench profile SYSTEM` where CPU time goes.
 """
 
 import argparse
@@ -14,9 +14,9 @@ import sys
 import time
 from pathlib import Path
 
-from bench import goals, machine, table
+from bench import goals, machine, profile, table
 from bench.costs import Cost, dns, ipam
-from bench.plan import FULL, QUICK, adjusted, estimate, select
+from bench.plan import FULL, QUICK, SUPER, WIRE, adjusted, estimate, select
 from bench.report import summarize, to_json, to_table
 from bench.runner import Runner
 from bench.systems import available, left_out
@@ -32,7 +32,12 @@ def main(words: list[str]) -> int:
     """Run the benchmarks, or show results; gives the exit code."""
     options = _parser().parse_args(words)
     try:
-        return show(options.file, options.wire, options.cc) if options.verb == "table" else measure()
+        match options.verb:
+            case "table":
+                return show(options.file, options.wire, options.cc)
+            case "profile":
+                return show_profile(options.system, options.wire, options.metric, options.cc)
+        return measure()
     except PlaitError as error:
         print(f"the benchmarks failed: {error}", file=sys.stderr)
         return error.exit_code
@@ -98,13 +103,27 @@ def show(file: Path, wire: str | None, cc: str | None) -> int:
     return 0
 
 
+def show_profile(system: str, wire: str, metric: str, cc: str) -> int:
+    """Print where the CPU time of both cores goes while a system carries traffic."""
+    makers = available()
+    if system not in makers:
+        raise UsageError(f"{system} is no system that can run here: {', '.join(makers)}")
+    print(profile.profile(system, makers[system], wire, metric, cc))
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    verbs = parser.add_subparsers(dest="verb", metavar="table")
+    verbs = parser.add_subparsers(dest="verb", metavar="table|profile")
     shower = verbs.add_parser("table", help="show a results file as Markdown")
     shower.add_argument("file", nargs="?", type=Path, default=RESULTS, metavar="FILE")
     shower.add_argument("--wire", help="only this kind of wire: super or wire")
     shower.add_argument("--cc", help="only this congestion control")
+    profiler = verbs.add_parser("profile", help="show where CPU time goes while a system carries traffic; wants perf")
+    profiler.add_argument("system", metavar="SYSTEM")
+    profiler.add_argument("--wire", default=WIRE, choices=(SUPER, WIRE))
+    profiler.add_argument("--metric", default="tcp1_gbps", choices=("tcp1_gbps", "tcp4_gbps", "udp64_kpps", "rr_per_s"))
+    profiler.add_argument("--cc", default="cubic")
     return parser
 
 

@@ -184,6 +184,7 @@ def test_killed_and_launched_again_nodes_lose_nothing(pair: Pair) -> None:
     with streaming(pair.here, pair.there) as stream, pinging(pair.here, pair.there) as end:
         for number in range(RESTARTS):
             host = (pair.one, pair.other)[number % 2]
+            pair.wait_for("fastdp")  # on a busy machine it may have fallen back, and a pump dies with its node
             kill(host)
             stream.goes_on()
             host.launch(*([pair.one] if host is pair.other else []))

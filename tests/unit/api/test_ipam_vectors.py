@@ -36,7 +36,7 @@ from unit.api.nodes import MemoryNode, directory, sample_report
 Exchange = dict[str, Any]
 OURS = ("/ip", "/ring", "/peer", "/status/ipam")
 # Time goes this much faster than in the recordings, in which ticks came every 5 s and gossip every 30 s.
-TICK = 0.02
+TICK = 0.05
 
 
 class Chance(random.Random):

@@ -163,7 +163,8 @@ def test_an_interrupt_ends_with_130_and_no_traceback(run_dir: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(run_dir / "plait.sock"))
         listener.listen()
-        command = [*PLAIT, "status", f"--run-dir={run_dir}"]
+        # Whoever runs the tests in the background of a shell has them, and what they start, ignore interrupts.
+        command = ["env", "--default-signal=INT", *PLAIT, "status", f"--run-dir={run_dir}"]
         with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
             connection, _ = listener.accept()
             with connection:
