@@ -2,10 +2,14 @@
 
 import os
 import random
+import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from struct import pack_into, unpack_from
 from unittest import mock
 
@@ -14,6 +18,7 @@ import pytest
 from plait.overlay.sleeve.plait1 import wire
 from plait.overlay.sleeve.plait1.engine import LAST, Engine, PythonEngine, Run, Segments, prepared
 from plait.overlay.sleeve.plait1.keys import Cipher, Key
+from plait.overlay.sleeve.plait1.native import build as build_module
 from plait.overlay.sleeve.plait1.native.build import CACHE_DIR_VARIABLE, NotBuilt, build, built_library
 from plait.overlay.sleeve.plait1.native.engine import CompiledEngine
 from plait.overlay.sleeve.plait1.superframe import layout
@@ -22,13 +27,44 @@ from unit.overlay.plait1 import frames as f
 US = bytes.fromhex("020000000001")
 RELAY = bytes.fromhex("0200000000aa0200000000bb")
 RAW_KEY = bytes(range(32))
+SANITIZED = ("-g", "-O1", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+LIBRARY_VARIABLE = "PLAIT_TEST_ENGINE"
+"""Names the shared object that is tested, in programs that a test starts."""
+
 CLEAR_BYTES = wire.HEADER_BYTES
 KEYS = {"plain": None, "aes": Key(Cipher.AES_256_GCM, RAW_KEY), "chacha": Key(Cipher.CHACHA20_POLY1305, RAW_KEY)}
+
+
+def sanitized(directory: Path) -> tuple[Path, dict[str, str]]:
+    """The C with checks of every access, and the environment of a program that loads it; skips where that cannot be."""
+    compiler = shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("gcc is not there")
+    runtime = subprocess.run(
+        [compiler, "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    if not os.path.isabs(runtime):
+        pytest.skip("libasan is not there (it comes with gcc: libgcc-*-dev)")
+    library = directory / "sanitized.so"
+    sources = sorted(Path(build_module.__file__).parent.glob("*.c"))
+    command = [compiler, *SANITIZED, *build_module.FLAGS, "-Wall", "-Wextra", "-Wconversion", "-Werror"]
+    subprocess.run([*command, "-o", library, *sources, *build_module.LIBRARIES], check=True)
+    environment = {
+        **os.environ,
+        "LD_PRELOAD": runtime,
+        "ASAN_OPTIONS": "detect_leaks=0",
+        "PYTHONMALLOC": "malloc",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        LIBRARY_VARIABLE: str(library),
+    }
+    return library, environment
 
 
 @lru_cache
 def compiled() -> CompiledEngine | str:
     """The compiled engine, or why there is none."""
+    if library := os.environ.get(LIBRARY_VARIABLE):
+        return CompiledEngine(library)
     with tempfile.TemporaryDirectory() as directory, mock.patch.dict(os.environ, {CACHE_DIR_VARIABLE: directory}):
         sentence = build()
         try:

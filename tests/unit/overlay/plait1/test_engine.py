@@ -1,8 +1,6 @@
 """Both engines: what is cut is joined again, parts stand for the packets that came, nonsense is counted alike."""
 
-import os
 import random
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -26,7 +24,6 @@ HOW = pytest.mark.parametrize("how", list(e.KEYS))
 SEALED = pytest.mark.parametrize("how", ["aes", "chacha"])
 KIND = pytest.mark.parametrize("kind", f.KINDS)
 FUZZ = Path(__file__).with_name("fuzz_engine.py")
-SANITIZED = ("-g", "-O1", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
 
 @pytest.fixture(params=["python", "compiled"])
@@ -366,33 +363,9 @@ def test_keys_may_outlive_the_engine_and_engines_the_keys(tmp_path: Path, monkey
     assert e.open_all(other, sent.datagrams, fresh)[0].frames == [raw]
 
 
-def sanitized_library(directory: Path) -> tuple[Path, str]:
-    """The C with checks of every access, and what must be loaded before; skips where the machine has no such thing."""
-    compiler = shutil.which("gcc")
-    if compiler is None:
-        pytest.skip("gcc is not there")
-    runtime = subprocess.run(
-        [compiler, "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    if not os.path.isabs(runtime):
-        pytest.skip("libasan is not there (it comes with gcc: libgcc-*-dev)")
-    library = directory / "sanitized.so"
-    sources = sorted(Path(build.__file__).parent.glob("*.c"))
-    command = [compiler, *SANITIZED, *build.FLAGS, "-Wall", "-Wextra", "-Wconversion", "-Werror"]
-    subprocess.run([*command, "-o", library, *sources, *build.LIBRARIES], check=True)
-    return library, runtime
-
-
 @pytest.mark.parametrize("seed", [1, 2])
 def test_no_byte_outside_is_touched(tmp_path: Path, seed: int) -> None:
-    library, runtime = sanitized_library(tmp_path)
-    environment = {
-        **os.environ,
-        "LD_PRELOAD": runtime,
-        "ASAN_OPTIONS": "detect_leaks=0",
-        "PYTHONMALLOC": "malloc",
-        "PYTHONPATH": os.pathsep.join(sys.path),
-    }
+    library, environment = e.sanitized(tmp_path)
     command = [sys.executable, str(FUZZ), str(library), str(seed), "600"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=False)
     assert (done.returncode, done.stdout) == (0, "alike\n"), done.stderr[-3000:]

@@ -7,6 +7,8 @@ their bounds.
 import random
 import select
 import socket
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -31,7 +33,7 @@ from plait.overlay.sleeve.pump.loop import Loop, Tools
 from plait.overlay.sleeve.pump.packets import split
 from plait.overlay.sleeve.pump.tap_port import TapPort
 from unit.overlay.plait1 import frames as f
-from unit.overlay.plait1.engines import compiled
+from unit.overlay.plait1.engines import compiled, sanitized
 from unit.overlay.pumps import PumpHost
 
 A, B = PeerName(0x7A0000000001), PeerName(0x7A0000000002)
@@ -371,3 +373,13 @@ def test_structures_that_differ_are_not_used(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(flows, "_DECLARATIONS", flows._DECLARATIONS.replace("uint32_t labels;", ""))
     with pytest.raises(NotBuilt, match="structures"):
         NativeFlows(engine)
+
+
+@pytest.mark.parametrize("case", ["damaged_datagrams_meet_the_same_judgement", "the_same_frames_come_out"])
+def test_no_byte_outside_is_touched(tmp_path: Path, case: str) -> None:
+    _, environment = sanitized(tmp_path)
+    ids = [f"{__file__}::test_{case}[{seed}-{security}]" for seed in (0, 1) for security in ("plain", "encrypted")]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *ids]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=False)
+    assert "4 passed" in done.stdout, done.stdout[-2000:] + done.stderr[-3000:]
+    assert done.returncode == 0
