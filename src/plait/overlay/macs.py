@@ -30,7 +30,10 @@ FLAP_WINDOW = 60.0
 
 
 class Learned(NamedTuple):
-    """One address; `peer` is None for an address of this host. `last_seen` is exact to a tenth of the maximum age."""
+    """One address; `peer` is None for an address of this host.
+
+    `last_seen` may lie a tenth of the maximum age back, and as long as flows are kept (pump/flows.py) besides.
+    """
 
     mac: bytes
     peer: bytes | None

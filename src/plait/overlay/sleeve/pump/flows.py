@@ -24,7 +24,7 @@ from plait.overlay.sleeve.pump.tap_port import TapGone, TapPort
 
 FLOW_SECONDS = 20.0
 MAX_FLOWS = 1024
-"""Of each direction and neighbour; beyond it all are learned again."""
+"""From containers here; beyond it all are learned again. In the other direction MAX_INBOUND_FLOWS of each neighbour."""
 
 
 class Rest(NamedTuple):
