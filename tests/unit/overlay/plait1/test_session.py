@@ -407,6 +407,16 @@ def test_a_new_pump_without_encryption_needs_nothing() -> None:
     assert searched().pump_died(1.0) == []
 
 
+@pytest.mark.parametrize("is_encrypted", [False, True])
+def test_what_died_with_the_pump_is_no_loss_of_the_path(is_encrypted: bool) -> None:
+    session = searched(is_encrypted=is_encrypted)
+    for _ in range(8):
+        session.quality.asked()
+    assert session.quality.loss
+    session.pump_died(1.0)
+    assert not session.quality.loss
+
+
 # Whatever happens
 
 steps = st.lists(

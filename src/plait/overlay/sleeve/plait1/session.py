@@ -205,7 +205,11 @@ class Plait1Session(SessionLife):
         return []
 
     def pump_died(self, now: float) -> list[Action]:
-        """Our replay window died with the pump: have the neighbour seal with keys that nothing old fits."""
+        """Our replay window died with the pump: have the neighbour seal with keys that nothing old fits.
+
+        Probes that died with it say nothing about the path, so its quality is measured anew.
+        """
+        self.quality = PathQuality()
         if not self._is_live or not self._is_encrypted:
             return []
         self.generation += 1
