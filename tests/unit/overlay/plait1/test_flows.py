@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from itertools import groupby
@@ -231,8 +231,8 @@ def test_most_frames_pass_the_core(key: bytes | None, monkeypatch: pytest.Monkey
         assert seen["captured"] + seen["received"] < 10
 
 
-def _counting(function, seen: Counter[str], name: str):  # type: ignore[no-untyped-def]
-    def counted(*arguments):  # type: ignore[no-untyped-def]
+def _counting(function: Callable[..., object], seen: Counter[str], name: str) -> Callable[..., object]:
+    def counted(*arguments: object) -> object:
         seen[name] += 1
         return function(*arguments)
 

@@ -57,12 +57,9 @@ class Flows:
 
     def forget(self) -> None:
         """Send what waits, and ask the core again about everything: call before its tables are changed."""
-        self.flush()
-        self._outbound.clear()
+        self._forget_flows()
         self._senders.clear()
-        self._inbound.clear()
         self._receivers.clear()
-        self._last = None
 
     # From the tap
 
@@ -178,6 +175,15 @@ class Flows:
 
     def _renew(self, now: float) -> None:
         if self._version != self._core.version or now >= self._forget_at:
-            self.forget()
+            self._forget_flows()
             self._version = self._core.version
             self._forget_at = now + FLOW_SECONDS
+
+    def _forget_flows(self) -> None:
+        """Forget decisions only: a neighbour that floods addresses must not have all ends made anew for each."""
+        self.flush()
+        self._outbound.clear()
+        self._inbound.clear()
+        self._last = None
+        for receiver in self._receivers.values():
+            self._teach(receiver, {})
