@@ -20,8 +20,8 @@ from plait.mesh.router import Router
 from plait.mesh.shortids import SHORT_IDS
 from plait.mesh.transport import Identity
 from plait.overlay.live import our_features
-from plait.overlay.sleeve.plait1.native.build import build
-from plait.overlay.sleeve.plait1.native.engine import load_engine
+from plait.overlay.sleeve.native.build import build
+from plait.overlay.sleeve.native.engine import load_engine
 from plait.startup import Host
 from plait.state import Store
 from plait.troubles import Troubles

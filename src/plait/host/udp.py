@@ -41,6 +41,9 @@ SEND_BUFFER_BYTES = 4 << 20
 
 _PKTINFO = Struct("=i4s4s")
 _PKTINFO6 = Struct("=16si")
+_PORT = Struct(">H")
+_SOCKADDR = Struct("=H2s4s8x")
+_SOCKADDR6 = Struct("=H2sI16sI")
 _EXTENDED_ERROR = Struct("=IBBBBII")
 """struct sock_extended_err: errno, origin, type, code, padding, info, data."""
 
@@ -232,6 +235,14 @@ def pktinfo(local_ip: str) -> tuple[int, int, bytes]:
     if family(local_ip) == socket.AF_INET6:
         return (socket.IPPROTO_IPV6, IPV6_PKTINFO, _PKTINFO6.pack(socket.inet_pton(socket.AF_INET6, local_ip), 0))
     return (socket.IPPROTO_IP, IP_PKTINFO, _PKTINFO.pack(0, socket.inet_aton(local_ip), bytes(4)))
+
+
+def kernel_address(endpoint: tuple[str, int]) -> bytes:
+    """Give an address and port as the kernel has them (struct sockaddr_in, sockaddr_in6). Raises OSError."""
+    ip, port = endpoint
+    if family(ip) == socket.AF_INET6:
+        return _SOCKADDR6.pack(socket.AF_INET6, _PORT.pack(port), 0, socket.inet_pton(socket.AF_INET6, ip), 0)
+    return _SOCKADDR.pack(socket.AF_INET, _PORT.pack(port), socket.inet_aton(ip))
 
 
 def has_segmentation(sock: socket.socket) -> bool:

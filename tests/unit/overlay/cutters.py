@@ -7,12 +7,12 @@ import tempfile
 from functools import lru_cache
 from pathlib import Path
 
-import plait.overlay.sleeve.plait1
+import plait.overlay.sleeve.native
 from plait.overlay.sleeve.checksum import fastest_word_sums, word_sums
 from plait.overlay.sleeve.compiled_cutter import CompiledCutter
 from plait.overlay.sleeve.cutting import Cutter, PythonCutter
 
-SOURCE = Path(plait.overlay.sleeve.plait1.__file__).with_name("native") / "cutting.c"
+SOURCE = Path(plait.overlay.sleeve.native.__file__).with_name("cutting.c")
 FLAGS = ("-std=c11", "-O2", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-shared", "-fPIC")
 
 

@@ -54,7 +54,7 @@ def test_replay_window(script: dict[str, Any]) -> None:
         assert isinstance(opened, bytes) == step["delivered"], step
         assert (opened is Rejection.FORGED) == (step["error"] != "<nil>")
         if "current_window_after" in step:
-            assert opener._plain_window.window == int(step["current_window_after"])
+            assert opener.windows[0].window == int(step["current_window_after"])
 
 
 def test_the_two_counters_are_independent() -> None:
@@ -121,3 +121,18 @@ def test_window_agrees_with_the_rules_in_sets(numbers: list[int]) -> None:
         if expected:
             seen.add(number)
         assert window.accept(number) == expected
+
+
+@given(st.lists(st.tuples(st.sampled_from([0, 1, 5, 100, 1 << 20]), st.integers(1, 300)), max_size=8), st.data())
+def test_new_numbers_are_remembered_many_at_a_time(runs: list[tuple[int, int]], data: st.DataObject) -> None:
+    """The same windows as after accepting each of them; runs may go on from one window into the next."""
+    one, other = ReplayWindow(), ReplayWindow()
+    first = data.draw(st.sampled_from([0, 3, (1 << 20) - 150, 3 << 20]))
+    for gap, count in runs:
+        first += gap
+        other.accept_new(first, count)
+        assert all(one.accept(number) for number in range(first, first + count))
+        first += count
+        assert one.next == other.next == first
+    numbers = data.draw(st.lists(st.integers(max(first - 500, 0), first + 10), max_size=50))
+    assert [one.accept(number) for number in numbers] == [other.accept(number) for number in numbers]

@@ -35,7 +35,7 @@ class CompiledCutter:
         """`library`: the shared object that native/cutting.c is part of. Raises AttributeError if it is not."""
         size, pointer = ctypes.c_size_t, ctypes.c_void_p
         self._cut = library.plait_cut
-        self._cut.argtypes = (ctypes.c_char_p, size, ctypes.POINTER(_Layout), size, pointer, size)
+        self._cut.argtypes = (ctypes.c_char_p, size, ctypes.POINTER(_Layout), size, size, pointer, size)
         self._cut.restype = size
         self._coalesce = library.plait_coalesce
         self._coalesce.argtypes = (pointer, pointer, size, pointer, size, pointer)
@@ -56,7 +56,7 @@ class CompiledCutter:
         self._reserve(wanted)
         data = raw if isinstance(raw, bytes) else bytes(raw)
         fields = _Layout(where.ip, where.l4, where.payload, where.is_ipv6, where.is_tcp)
-        total = self._cut(data, len(data), fields, size, self._out, len(self._out))
+        total = self._cut(data, len(data), fields, size, 0, self._out, len(self._out))
         if not total:
             return self._reference.cut(raw, where, max_payload)
         step = head + size

@@ -16,10 +16,18 @@ class TokenBucket:
 
     def take(self, now: float) -> bool:
         """Say whether one more event may happen at `now` (seconds), and count it if so."""
+        if self.available(now) < 1:
+            return False
+        self.spend(1)
+        return True
+
+    def available(self, now: float) -> int:
+        """Give how many events may happen at `now`."""
         if self._at is not None and now > self._at:
             self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
         self._at = now
-        if self._tokens < 1.0:
-            return False
-        self._tokens -= 1.0
-        return True
+        return int(self._tokens)
+
+    def spend(self, events: int) -> None:
+        """Count events that `available` allowed."""
+        self._tokens -= events

@@ -15,12 +15,12 @@ from unittest import mock
 
 import pytest
 
+from plait.overlay.sleeve.native import build as build_module
+from plait.overlay.sleeve.native.build import CACHE_DIR_VARIABLE, NotBuilt, build, built_library
+from plait.overlay.sleeve.native.engine import CompiledEngine
 from plait.overlay.sleeve.plait1 import wire
 from plait.overlay.sleeve.plait1.engine import LAST, Engine, PythonEngine, Run, Segments, prepared
 from plait.overlay.sleeve.plait1.keys import Cipher, Key
-from plait.overlay.sleeve.plait1.native import build as build_module
-from plait.overlay.sleeve.plait1.native.build import CACHE_DIR_VARIABLE, NotBuilt, build, built_library
-from plait.overlay.sleeve.plait1.native.engine import CompiledEngine
 from plait.overlay.sleeve.plait1.superframe import layout
 from unit.overlay.plait1 import frames as f
 

@@ -7,8 +7,8 @@ that a byte too many is seen.
 import random
 import sys
 
+from plait.overlay.sleeve.native.engine import CompiledEngine
 from plait.overlay.sleeve.plait1.engine import PythonEngine
-from plait.overlay.sleeve.plait1.native.engine import CompiledEngine
 from unit.overlay.plait1 import engines
 from unit.overlay.plait1 import frames as f
 

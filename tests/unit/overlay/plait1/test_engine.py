@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from plait.overlay.sleeve.native import build
+from plait.overlay.sleeve.native.engine import CompiledEngine
 from plait.overlay.sleeve.plait1.engine import MAX_SLICES, Engine, PythonEngine, slice_size
 from plait.overlay.sleeve.plait1.keys import Cipher, Key
-from plait.overlay.sleeve.plait1.native import build
-from plait.overlay.sleeve.plait1.native.engine import CompiledEngine
 from plait.overlay.sleeve.plait1.replay import TOO_OLD, ReplayWindow
 from plait.overlay.sleeve.plait1.superframe import layout
 from unit.overlay.plait1 import engines as e

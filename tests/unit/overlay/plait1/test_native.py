@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from plait.errors import PlaitError
+from plait.overlay.sleeve.native import build
+from plait.overlay.sleeve.native.engine import CompiledEngine, load_engine
 from plait.overlay.sleeve.plait1.keys import Cipher, Key
-from plait.overlay.sleeve.plait1.native import build
-from plait.overlay.sleeve.plait1.native.engine import CompiledEngine, load_engine
 from unit.overlay.plait1 import engines as e
 from unit.overlay.plait1 import frames as f
 
@@ -66,7 +66,7 @@ def test_nothing_is_built_twice(built: Path) -> None:
 
 def test_loading_builds_nothing(cache: Path) -> None:
     e.engine_named("compiled")
-    assert "is not there: python -m plait.overlay.sleeve.plait1.native builds it" in reason()
+    assert "is not there: python -m plait.overlay.sleeve.native builds it" in reason()
     assert not cache.exists()
 
 
@@ -83,7 +83,7 @@ def test_what_was_built_needs_no_compiler_any_more(built: Path, monkeypatch: pyt
 
 def test_the_program_never_fails(cache: Path) -> None:
     environment = {**os.environ, "PATH": "/nonexistent", "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-m", "plait.overlay.sleeve.plait1.native"]
+    command = [sys.executable, "-m", "plait.overlay.sleeve.native"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert NO_COMPILER in done.stdout
     assert not done.stderr
@@ -182,8 +182,7 @@ def test_another_source_has_another_name(built: Path, monkeypatch: pytest.Monkey
     assert build.library_path() == built
     (sources / "engine.h").write_bytes((sources / "engine.h").read_bytes() + b"\n")
     other = build.library_path()
-    monkeypatch.setattr(build, "ABI", build.ABI + 1)
-    assert len({built, other, build.library_path()}) == 3
+    assert built != other
 
 
 def test_without_libcrypto_python_does_it(built: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ is counted (counters.py). `raw` is a frame behind its virtio-net header, as a ta
 """
 
 import errno as e
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from plait.mesh.name import NAME_BYTES, PeerName
@@ -17,6 +17,7 @@ from plait.overlay.sleeve.cutting import Cutter
 from plait.overlay.sleeve.datagram import heartbeat_uid, is_all_zero
 from plait.overlay.sleeve.fragment import fragment_ipv4
 from plait.overlay.sleeve.icmp import too_big_answer
+from plait.overlay.sleeve.native.flows import Delivered, Sent
 from plait.overlay.sleeve.plait1.engine import Buffer, Engine
 from plait.overlay.sleeve.plait1.superframe import PLAIN_VNET, layout
 from plait.overlay.sleeve.plait1.wire import VNET_BYTES
@@ -231,7 +232,7 @@ class PumpCore:
         has_labels = self._short_ids and labels(raw) is not None
         return raw[VNET_BYTES : _LABELS_END if has_labels else _MACS_END]
 
-    def outbound_flow(self, raw: bytes) -> tuple[Plait1Link, bytes] | None:
+    def outbound_flow(self, raw: bytes) -> tuple[Link, bytes] | None:
         """Give the link that carries all frames of the flow that a captured one was of, and what they begin with.
 
         None if the core must see each of them.
@@ -246,7 +247,7 @@ class PumpCore:
         if copy is None or copy != (copy[2], self._us, copy[2]):
             return None
         link = self._links.get(copy[2])
-        if not isinstance(link, Plait1Link) or link.path.remote is None:
+        if link is None or link.path.remote is None:
             return None
         return link, self.flow_head(raw)
 
@@ -254,24 +255,27 @@ class PumpCore:
         """Say whether all frames of a neighbour for us between these addresses go into the bridge, and only there."""
         return len(macs) == _MACS_BYTES and self._forwarder.is_known_injection(link.name, macs)
 
-    def forwarded(self, link: Link, frames: int, datagrams: int, size: int) -> None:
-        """Note frames of flows that left: `size` bytes in datagrams."""
-        self.counters["captured"] += frames
-        self.counters["sent"] += datagrams
-        link.counters["tx_frames"] += frames
-        link.counters["tx_datagrams"] += datagrams
-        link.counters["tx_bytes"] += size
-        link.data_sent += datagrams
-        if datagrams:
-            link.errnos[Socket.PEER] = 0
+    def forwarded(self, link: Link, socket: Socket, sent: Sent, now: float) -> None:
+        """Note frames of flows that left, by which socket."""
+        self.counters["captured"] += sent.captured
+        self.counters["sent"] += sent.datagrams
+        link.counters["tx_frames"] += sent.frames
+        link.counters["tx_datagrams"] += sent.datagrams
+        link.counters["tx_bytes"] += sent.bytes
+        link.data_sent += sent.datagrams
+        if sent.datagrams:
+            link.errnos[socket] = 0
+        if sent.failed:
+            self.send_failed(Payloads(link, socket, []), sent.failed, sent.error, now)
 
-    def delivered(self, link: Link, frames: int, datagrams: int, size: int, rejected: Mapping[str, int]) -> None:
-        """Note frames of flows that went into the bridge, and what was wrong with datagrams, by counter."""
-        self.counters["injected"] += frames
-        link.counters["rx_frames"] += frames
-        link.counters["rx_datagrams"] += datagrams
-        link.counters["rx_bytes"] += size
-        for reason, count in rejected.items():
+    def delivered(self, link: Link, done: Delivered) -> None:
+        """Note frames of flows that went into the bridge, and what was wrong with datagrams."""
+        self.counters["received"] += done.datagrams
+        self.counters["injected"] += done.injected
+        link.counters["rx_frames"] += done.frames
+        link.counters["rx_datagrams"] += done.data_datagrams
+        link.counters["rx_bytes"] += done.bytes
+        for reason, count in (("forged", done.forged), ("malformed", done.malformed), ("replayed", done.replayed)):
             if count:
                 self._reject(link, reason, count)
 
@@ -316,8 +320,8 @@ class PumpCore:
             link.errnos[socket] = errno
 
     def mtu_hint(self, link: Link, mtu: int, now: float) -> None:
-        """Note what an ICMP message claims."""
-        if link.too_big.take(now):
+        """Note what an ICMP message claims. Weave's search asks the kernel, which heard it too."""
+        if isinstance(link, Plait1Link) and link.too_big.take(now):
             self.messages.append(ipc.MtuHint(link.peer, mtu))
 
     # Upkeep

@@ -7,24 +7,22 @@ flow now and then (its MAC table must know who still sends). Pure but for the de
 from time import monotonic
 from typing import NamedTuple
 
-from plait.overlay.sleeve.plait1.native.flows import (
-    MAX_INBOUND_FLOWS,
-    End,
-    NativeFlow,
-    NativeFlows,
-    NativeReceiver,
-    NativeSender,
-)
+from plait.overlay.sleeve.native.flows import End, NativeFlow, NativeFlows, NativeReceiver, NativeSender
+from plait.overlay.sleeve.native.plait1_flows import Plait1Receiver, Plait1Sender
+from plait.overlay.sleeve.native.weave_flows import WeaveReceiver, WeaveSender
 from plait.overlay.sleeve.pump.core import PumpCore
 from plait.overlay.sleeve.pump.input import UdpInput
-from plait.overlay.sleeve.pump.link import Link, Payloads, Socket
+from plait.overlay.sleeve.pump.link import Link, Socket
 from plait.overlay.sleeve.pump.output import UdpOutput
 from plait.overlay.sleeve.pump.plait1_link import Plait1Link
 from plait.overlay.sleeve.pump.tap_port import TapGone, TapPort
+from plait.overlay.sleeve.pump.weave_link import WeaveLink
 
 FLOW_SECONDS = 20.0
 MAX_FLOWS = 1024
-"""From containers here; beyond it all are learned again. In the other direction MAX_INBOUND_FLOWS of each neighbour."""
+"""From containers here; beyond it all are learned again. In the other direction the C has its own limit for each."""
+
+_UNLIMITED = (1 << 32) - 1
 
 
 class Rest(NamedTuple):
@@ -48,10 +46,10 @@ class Flows:
         self._buffer = buffer
         self._version = -1
         self._forget_at = 0.0
-        self._outbound: dict[bytes, tuple[Plait1Link, NativeFlow]] = {}
-        self._last: tuple[Plait1Link, NativeFlow] | None = None
-        self._senders: dict[Plait1Link, NativeSender] = {}
-        self._waiting: dict[Plait1Link, None] = {}
+        self._outbound: dict[bytes, tuple[Link, NativeFlow]] = {}
+        self._last: tuple[Link, NativeFlow] | None = None
+        self._senders: dict[Link, NativeSender] = {}
+        self._waiting: dict[Link, None] = {}
         self._inbound: dict[Link, dict[bytes, None]] = {}
         self._receivers: dict[Link, NativeReceiver] = {}
 
@@ -69,6 +67,7 @@ class Flows:
         flow = self._flow_of_pending() if self._tap.pending else self._last
         while flow is not None:
             link, native = self._last = flow
+            self._allow(link, now)
             end, size, errno = self._native.forward(native, self._tap.fd, self._tap.buffer, self._tap.pending, until)
             self._tap.pending = size
             self._waiting[link] = None
@@ -83,48 +82,78 @@ class Flows:
         self.flush(now)
         return False
 
-    def learn_outbound(self, flow: tuple[Plait1Link, bytes] | None) -> None:
+    def learn_outbound(self, flow: tuple[Link, bytes] | None) -> None:
         """Take what the core says of the frame that it was given last (`outbound_flow`, asked after the frame)."""
         if flow is None:
             return
         link, head = flow
-        socket_fd = self._output.segmenting_socket(link)
-        if socket_fd is None:
-            return
-        sender = self._senders.get(link)
+        sender, place = self._sender(link)
         if sender is None:
-            sender = self._senders[link] = NativeSender(self._native, link.sealer, link.us)
-        if sender.arm(socket_fd, link.path.max_payload):
-            if len(self._outbound) >= MAX_FLOWS:
-                self._outbound.clear()
-            native = NativeFlow(self._native, sender, head, others_are_labelled=self._core.has_labels)
-            self._last = self._outbound[head] = link, native
+            return
+        self._senders[link] = sender
+        if len(self._outbound) >= MAX_FLOWS:
+            self._outbound.clear()
+        native = NativeFlow(sender, place, head, others_are_labelled=self._core.has_labels)
+        self._last = self._outbound[head] = link, native
 
     def flush(self, now: float | None = None) -> None:
-        """Send the single frames that wait."""
+        """Send the frames that wait."""
         if not self._waiting:
             return
         waiting, self._waiting = self._waiting, {}
         for link in waiting:
-            self._native.flush(self._senders[link])
+            self._senders[link].flush()
             self._note(link, monotonic() if now is None else now)
 
-    def _flow_of_pending(self) -> tuple[Plait1Link, NativeFlow] | None:
+    def _sender(self, link: Link) -> tuple[NativeSender | None, str]:
+        """Give what sends to a neighbour, ready for its path, and its place in a flow; None if there is none."""
+        known = self._senders.get(link)
+        if isinstance(link, Plait1Link):
+            socket_fd = self._output.segmenting_socket(link)
+            plait1 = known if isinstance(known, Plait1Sender) else Plait1Sender(self._native, link.sealer, link.us)
+            is_ready = socket_fd is not None and plait1.arm(socket_fd, link.path.max_payload)
+            return plait1 if is_ready else None, "plait1"
+        if isinstance(link, WeaveLink):
+            route = self._output.shared_route(link)
+            ends = link.us, link.name
+            weave = known if isinstance(known, WeaveSender) else WeaveSender(self._native, link.sealer, *ends)
+            return weave if route is not None and weave.arm(route, link.path) else None, "weave"
+        return None, ""
+
+    def _flow_of_pending(self) -> tuple[Link, NativeFlow] | None:
         return self._outbound.get(self._core.flow_head(self._tap.head()))
 
-    def _note(self, link: Plait1Link, now: float) -> None:
+    def _allow(self, link: Link, now: float) -> None:
+        """Say how much may leave until the next flush."""
+        sender = self._senders[link]
+        if isinstance(sender, WeaveSender) and isinstance(link, WeaveLink) and link not in self._waiting:
+            sender.allowance = _UNLIMITED if link.pacer is None else link.pacer.allowance(now)
+
+    def _note(self, link: Link, now: float) -> None:
         sender = self._senders[link]
         sent = sender.take()
         if sent is None:
             return
-        self._core.forwarded(link, sent.frames, sent.datagrams, sent.bytes)
-        if sent.failed:
-            self._core.send_failed(Payloads(link, Socket.PEER, []), sent.failed, sent.error, now)
+        socket = Socket.PEER
+        if isinstance(sender, WeaveSender):
+            socket = Socket.DF if sender.sends_df else Socket.PLAIN
+        if isinstance(link, WeaveLink) and link.pacer is not None:
+            link.pacer.spend(sent.datagrams + sent.failed)
+        self._core.forwarded(link, socket, sent, now)
         if sender.is_unsegmented:
             self._output.cannot_segment(link)
             self._version = -1
 
     # From neighbours
+
+    def listen(self, peer: int) -> None:
+        """Open a socket of its own for a neighbour of Weave's format whose address is known: bursts of one come there.
+
+        One of plait1 has it for sending.
+        """
+        link = self._core.link(peer)
+        if isinstance(link, WeaveLink) and link.path.remote is not None:
+            self._output.listen(link)
 
     def deliver(self, link: Link, source: UdpInput, until: float, now: float) -> Rest | None:
         """Write frames of known flows into the tap; gives what is for the core, None if nothing waits any more."""
@@ -139,9 +168,7 @@ class Flows:
         end = self._native.deliver(receiver, self._buffer, until)
         done = receiver.take()
         if done is not None:
-            self._core.counters["received"] += done.datagrams
-            rejected = {"forged": done.forged, "malformed": done.malformed, "replayed": done.replayed}
-            self._core.delivered(link, done.frames, done.data_datagrams, done.bytes, rejected)
+            self._core.delivered(link, done)
             self._tap.note_written(done.refused, done.tap_errno)
         if end is End.FAILED:
             source.note_error(receiver.error)
@@ -153,7 +180,7 @@ class Flows:
         known = self._inbound.setdefault(link, {})
         if macs in known or not self._core.is_inbound_flow(link, macs):
             return
-        if len(known) >= MAX_INBOUND_FLOWS:
+        if len(known) >= self._native.max_inbound:
             del known[next(iter(known))]
         known[macs] = None
         receiver = self._receivers.get(link)
@@ -161,11 +188,15 @@ class Flows:
             self._teach(receiver, known)
 
     def _receiver(self, link: Link, source: UdpInput) -> NativeReceiver | None:
-        if not isinstance(link, Plait1Link):
-            return None
         receiver = self._receivers.get(link)
         if receiver is None:
-            receiver = self._receivers[link] = NativeReceiver(self._native, link.opener, link.name)
+            if isinstance(link, Plait1Link):
+                receiver = Plait1Receiver(self._native, link.opener, link.name)
+            elif isinstance(link, WeaveLink):
+                receiver = WeaveReceiver(self._native, link.opener, link.us, link.name)
+            else:
+                return None
+            self._receivers[link] = receiver
             self._teach(receiver, self._inbound.get(link, {}))
         return receiver if receiver.arm(source.socket.fileno(), self._tap.fd) else None
 

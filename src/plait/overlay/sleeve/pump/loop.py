@@ -17,8 +17,8 @@ import msgspec
 from plait.host import udp
 from plait.overlay.sleeve import ipc
 from plait.overlay.sleeve.cutting import Cutter
+from plait.overlay.sleeve.native.flows import NativeFlows
 from plait.overlay.sleeve.plait1.engine import Engine
-from plait.overlay.sleeve.plait1.native.flows import NativeFlows
 from plait.overlay.sleeve.pump.channel import NodeChannel, NodeGone
 from plait.overlay.sleeve.pump.core import PumpCore, ToBridge, Work
 from plait.overlay.sleeve.pump.flows import Flows
@@ -212,6 +212,8 @@ class Loop:
             if isinstance(message, ipc.SetConnection | ipc.RemoveConnection):
                 self._output.forget(message.peer)
                 self._peers.forget(message.peer)
+            elif isinstance(message, ipc.SetPath) and self._flows is not None:
+                self._flows.listen(message.peer)
             elif isinstance(message, ipc.QueryStats):
                 self._channel.send([self._stats()])
         self._carry_out()

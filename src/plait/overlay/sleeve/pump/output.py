@@ -11,6 +11,7 @@ from struct import Struct
 from plait.host import udp
 from plait.overlay.outer import ip_udp_bytes, is_ipv6
 from plait.overlay.sleeve import ipc
+from plait.overlay.sleeve.native.weave_flows import Route
 from plait.overlay.sleeve.plait1.engine import MAX_SEND_SEGMENTS, Buffer
 from plait.overlay.sleeve.pump.core import PumpCore
 from plait.overlay.sleeve.pump.link import Link, Outgoing, Payloads, Socket, SuperFrame
@@ -86,11 +87,32 @@ class UdpOutput:
         sock = self._peer_socket(link)
         return None if isinstance(sock, int) else sock.fileno()
 
+    def listen(self, link: Link) -> None:
+        """Open a neighbour's own socket; if that cannot be, what it sends comes in on those for everybody."""
+        self._peer_socket(link)
+
+    def shared_route(self, link: Link) -> Route | None:
+        """Give how datagrams reach a neighbour by the sockets for everybody.
+
+        None if the kernel does not segment on the way, or would refuse what the link takes to fit.
+        """
+        target = self._target(link)
+        if target is None or target.shared_run == 1:
+            return None
+        try:
+            pair, remote = udp.of_version(self._shared, target.remote[0]), udp.kernel_address(target.remote)
+        except OSError:
+            return None
+        largest = link.path.max_payload
+        if largest > target.df_limit and _refusal(link, target, largest):
+            return None
+        return Route(pair.plain.fileno(), pair.df.fileno(), remote, target.control[0], target.shared_run)
+
     def cannot_segment(self, link: Link) -> None:
         """Note that the kernel does not segment on the way to a neighbour."""
         target = self._target(link)
         if target is not None:
-            target.peer_run = 1
+            target.peer_run = target.shared_run = 1
 
     def forget(self, peer: int) -> None:
         """Drop what is kept of a neighbour."""

@@ -39,6 +39,14 @@ class Pacer:
         """Something waits for its time."""
         return bool(self._waiting)
 
+    def allowance(self, now: float) -> int:
+        """Give how many datagrams may leave at once, past the queue; none while others wait in it."""
+        return 0 if self._waiting else self._bucket.available(now)
+
+    def spend(self, datagrams: int) -> None:
+        """Count datagrams that left past the queue."""
+        self._bucket.spend(datagrams)
+
     def put(self, socket: Socket, payloads: list[bytes]) -> None:
         """Take datagrams."""
         room = MAX_WAITING - len(self._waiting)

@@ -5,9 +5,9 @@ from typing import Literal
 
 from plait.overlay.sleeve.compiled_cutter import CompiledCutter
 from plait.overlay.sleeve.cutting import PythonCutter
-from plait.overlay.sleeve.plait1.native.build import built_library
-from plait.overlay.sleeve.plait1.native.engine import CompiledEngine, load_engine
-from plait.overlay.sleeve.plait1.native.flows import NativeFlows
+from plait.overlay.sleeve.native.build import built_library
+from plait.overlay.sleeve.native.engine import CompiledEngine, load_engine
+from plait.overlay.sleeve.native.flows import NativeFlows
 from plait.overlay.sleeve.pump.loop import Tools
 
 LOOPS: tuple[Literal["auto", "python", "compiled"], ...] = ("auto", "python", "compiled")

@@ -37,14 +37,14 @@ class WeaveLink(Link):
         super().__init__(us, wanted)
         key, outbound = wanted.key, wanted.outbound
         self._cutter = cutter
-        self._opener = None if key is None else Opener(key, is_outbound=outbound)
-        self._sealer = (
+        self.opener = None if key is None else Opener(key, is_outbound=outbound)
+        self.sealer = (
             None if key is None else Sealer(us, key, is_outbound=outbound, first_sequence=wanted.first_sequence)
         )
         self._rejected: dict[str, int] = {}
-        self._pacer = Pacer() if wanted.is_paced else None
-        self._df = Batcher(us, self._sealer, df=True, max_payload=self.path.max_payload)
-        self._plain = Batcher(us, self._sealer, df=False, max_payload=self.path.max_payload)
+        self.pacer = Pacer() if wanted.is_paced else None
+        self._df = Batcher(us, self.sealer, df=True, max_payload=self.path.max_payload)
+        self._plain = Batcher(us, self.sealer, df=False, max_payload=self.path.max_payload)
 
     def set_path(self, path: Path) -> None:
         """See Link."""
@@ -74,7 +74,7 @@ class WeaveLink(Link):
 
     def flush(self, now: float) -> Iterator[Outgoing]:
         """See Link."""
-        pacer = self._pacer
+        pacer = self.pacer
         for socket, batcher in ((Socket.DF, self._df), (Socket.PLAIN, self._plain)):
             payloads = batcher.flush()
             if payloads and pacer is None:
@@ -88,7 +88,7 @@ class WeaveLink(Link):
     @property
     def is_held_back(self) -> bool:
         """See Link."""
-        return self._pacer is not None and self._pacer.is_waiting
+        return self.pacer is not None and self.pacer.is_waiting
 
     def receive(self, data: bytearray, size: int, step: int, source: ipc.Endpoint, now: float) -> Iterator[Received]:
         """See Link."""
@@ -101,8 +101,8 @@ class WeaveLink(Link):
             if not payload.startswith(self.name):  # the kernel merged it with one of the neighbour's
                 self._reject("malformed")
                 continue
-            if self._opener is not None:
-                opened = self._opener.open(payload)
+            if self.opener is not None:
+                opened = self.opener.open(payload)
                 if isinstance(opened, Rejection):
                     self._reject(_REJECTION_COUNTERS[opened])
                     continue
@@ -132,18 +132,18 @@ class WeaveLink(Link):
 
     def take_dropped(self) -> int:
         """See Link."""
-        if self._pacer is None:
+        if self.pacer is None:
             return 0
-        dropped, self._pacer.dropped = self._pacer.dropped, 0
+        dropped, self.pacer.dropped = self.pacer.dropped, 0
         return dropped
 
     def special(self, length: int, uid: int | None, df: bool) -> Payloads:
         """Give a special frame. Raises ValueError for a length no frame can have."""
         records = [(self.us, self.name, special_frame(length, uid))]
-        if self._sealer is None:
+        if self.sealer is None:
             payload = encode_plain(self.us, records)
         else:
-            payload = self._sealer.seal(encode_records(records), df)
+            payload = self.sealer.seal(encode_records(records), df)
         return Payloads(self, Socket.DF if df else Socket.PLAIN, [payload])
 
     def _injection(self, ends: tuple[bytes, bytes], frames: list[bytes]) -> Injection:

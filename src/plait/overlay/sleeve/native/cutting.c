@@ -68,6 +68,8 @@ static uint32_t checksum(uint64_t sum) {
     return value ? value : 0xffff;
 }
 
+uint32_t plait_checksum(const uint8_t *data, size_t bytes) { return checksum(words(data, bytes)); }
+
 static int is_layout(const struct plait_layout *where, size_t raw_bytes) {
     return where->payload < raw_bytes && where->l4 <= where->payload &&
            where->payload - where->l4 >= (where->is_tcp ? TCP_MIN : UDP) && where->ip <= where->l4 &&
@@ -105,8 +107,8 @@ static struct fixed clear(uint8_t *head, size_t ip, size_t l4, size_t head_bytes
     return fixed;
 }
 
-size_t plait_cut(const uint8_t *raw, size_t raw_bytes, const struct plait_layout *where, size_t size, uint8_t *out,
-                 size_t out_bytes) {
+size_t plait_cut(const uint8_t *raw, size_t raw_bytes, const struct plait_layout *where, size_t size, size_t gap,
+                 uint8_t *out, size_t out_bytes) {
     size_t ip, l4, head_bytes, payload_bytes, count, at, number, bytes, l4_bytes;
     uint32_t identification, sequence, value;
     uint8_t head[VNET + 512], flags, first_flags;
@@ -121,7 +123,7 @@ size_t plait_cut(const uint8_t *raw, size_t raw_bytes, const struct plait_layout
         size = payload_bytes;
     count = (payload_bytes + size - 1) / size;
     if (head_bytes > sizeof head || where->payload - where->ip + size > MAX_IP ||
-        out_bytes < payload_bytes || (out_bytes - payload_bytes) / head_bytes < count)
+        out_bytes < payload_bytes || (out_bytes - payload_bytes) / (gap + head_bytes) < count)
         return 0;
     ip = where->ip - VNET;
     l4 = where->l4 - VNET;
@@ -134,6 +136,7 @@ size_t plait_cut(const uint8_t *raw, size_t raw_bytes, const struct plait_layout
         bytes = payload_bytes - at < size ? payload_bytes - at : size;
         l4_bytes = head_bytes - l4 + bytes;
         sum = fixed.l4 + l4_bytes + words(raw + where->payload + at, bytes);
+        out += gap;
         memcpy(out, head, head_bytes);
         if (where->is_ipv6) {
             put16(out + ip + 4, l4 - ip - IPV6 + l4_bytes);
@@ -160,7 +163,7 @@ size_t plait_cut(const uint8_t *raw, size_t raw_bytes, const struct plait_layout
         memcpy(out + head_bytes, raw + where->payload + at, bytes);
         out += head_bytes + bytes;
     }
-    return count * head_bytes + payload_bytes;
+    return count * (gap + head_bytes) + payload_bytes;
 }
 
 /* A frame; what is behind `is_head` counts only for the first of a run, or one that stands alone. */

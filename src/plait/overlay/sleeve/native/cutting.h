@@ -17,10 +17,13 @@ struct plait_layout {
 
 /*
  * Write the frames that a super-frame stands for one behind the other, with `size` bytes of payload each, fewer in the
- * last. Gives their bytes; 0 if `where` does not fit, a frame would be longer than IP can say, or `out` is too small.
+ * last, and `gap` bytes before each that are left as they are. Gives the bytes of all; 0 if `where` does not fit, a frame would be longer than IP can say, or `out` is too small.
  */
-size_t plait_cut(const uint8_t *raw, size_t raw_bytes, const struct plait_layout *where, size_t size, uint8_t *out,
-                 size_t out_bytes);
+size_t plait_cut(const uint8_t *raw, size_t raw_bytes, const struct plait_layout *where, size_t size, size_t gap,
+                 uint8_t *out, size_t out_bytes);
+
+/* Give the checksum of RFC 1071 over bytes, 0 written 0xffff: those of IP and TCP know no difference, UDP's demands it. */
+uint32_t plait_checksum(const uint8_t *data, size_t bytes);
 
 /*
  * Write the frames of a burst, joined where possible, behind virtio-net headers and one behind the other, and their

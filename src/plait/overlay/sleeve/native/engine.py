@@ -8,31 +8,11 @@ from typing import Any, Literal
 import cffi
 
 from plait.errors import PlaitError
+from plait.overlay.sleeve.native.build import NotBuilt, built_library
+from plait.overlay.sleeve.native.declarations import declarations
 from plait.overlay.sleeve.plait1.engine import MAX_SLICES, Buffer, Engine, PythonEngine, Run, Segments
 from plait.overlay.sleeve.plait1.keys import Key
-from plait.overlay.sleeve.plait1.native.build import NotBuilt, built_library
 from plait.overlay.sleeve.plait1.wire import HEADER_BYTES, RELAY_BYTES, SEGMENT_FIELDS, TAG_BYTES
-
-_DECLARATIONS = """
-struct plait_key;
-int plait_crypto_find(void);
-struct plait_key *plait_key_new(int cipher, const uint8_t *key);
-void plait_key_free(struct plait_key *key);
-size_t plait_segment(struct plait_key *key, const uint8_t *blob, size_t blob_bytes, const uint8_t *payload,
-                     size_t payload_bytes, const uint8_t *clear, size_t clear_bytes, uint64_t sequence, size_t slice,
-                     uint8_t *out, size_t out_bytes);
-struct plait_run {
-    size_t next_at;
-    uint64_t mask[2];
-    uint32_t frames;
-    uint32_t forged;
-    uint32_t malformed;
-    uint32_t replayed;
-    uint32_t lengths[128];
-};
-void plait_open_run(struct plait_key *key, const uint8_t *data, size_t at, size_t end, size_t step, size_t clear_bytes,
-                    uint64_t seen_low, uint64_t seen_high, uint8_t *out, struct plait_run *run);
-"""
 
 _MAX_HEAD = HEADER_BYTES + RELAY_BYTES + SEGMENT_FIELDS.size + 255 + 1 + TAG_BYTES
 _SEGMENTS_BYTES = 0xFFFF + MAX_SLICES * _MAX_HEAD
@@ -52,7 +32,7 @@ class CompiledEngine:
     def __init__(self, path: str) -> None:
         """`path`: the shared object. Raises OSError or AttributeError if it is none, NotBuilt without libcrypto."""
         self.ffi: Any = cffi.FFI()
-        self.ffi.cdef(_DECLARATIONS)
+        self.ffi.cdef(declarations("engine.h"))
         # A key may outlive the engine, and the code that frees it must still be there then.
         self.library: Any = self.ffi.dlopen(path, self.ffi.RTLD_NOW | self.ffi.RTLD_NODELETE)
         if self.library.plait_crypto_find():

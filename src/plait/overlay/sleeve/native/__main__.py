@@ -1,6 +1,6 @@
 """Builds the compiled engine and says in one sentence what became of it; never fails, since Python does the same."""
 
-from plait.overlay.sleeve.plait1.native.build import build
+from plait.overlay.sleeve.native.build import build
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-/* Sizes and values of plait1 datagrams, virtio-net headers and packets: docs/protocol/sleeve2.md. */
+/* Sizes and values of datagrams (docs/protocol/sleeve2.md), virtio-net headers and packets. */
 
 #ifndef PLAIT_FORMAT_H
 #define PLAIT_FORMAT_H
@@ -6,6 +6,7 @@
 enum {
     VNET = 10,
     ETHERNET = 14,
+    MIN_RAW = VNET + ETHERNET,
     VLAN = 4,
     IPV4 = 20,
     IPV6 = 40,

@@ -21,14 +21,11 @@ FLAGS = ("-std=c11", "-O2", "-shared", "-fPIC")
 LIBRARIES = ("-ldl",)
 """For dlopen, which glibc has in a library of its own before 2.34."""
 
-ABI = 1
-"""To be counted up when what Python declares of the functions changes and their source does not."""
-
 COMPILE_SECONDS = 120
 """Far more than it takes on a slow machine; a compiler that hangs must not hold a node up for ever."""
 
 _SOURCES = Path(__file__).parent
-_COMMAND = "python -m plait.overlay.sleeve.plait1.native"
+_COMMAND = "python -m plait.overlay.sleeve.native"
 _NO_COMPILER = "no C compiler was found (apt install gcc libc6-dev)"
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _MAX_REASON = 200
@@ -66,7 +63,7 @@ def built_library() -> Path:
 
 def library_path() -> Path:
     """Give where the shared object belongs: its name tells source, interface and machine apart."""
-    digest = hashlib.sha256(f"{ABI} {FLAGS} {platform.machine()} {platform.libc_ver()[0]}\n".encode())
+    digest = hashlib.sha256(f"{FLAGS} {platform.machine()} {platform.libc_ver()[0]}\n".encode())
     for source in _sources("*.[ch]"):
         digest.update(f"{source.name} {source.stat().st_size}\n".encode() + source.read_bytes())
     return cache_dir() / f"engine-{platform.machine()}-{digest.hexdigest()[:16]}.so"
