@@ -28,7 +28,7 @@ from plait.overlay.sleeve.native.engine import CompiledEngine
 from plait.overlay.sleeve.native.flows import NativeFlows
 from plait.overlay.sleeve.plait1.engine import PythonEngine
 from plait.overlay.sleeve.plait1.keys import Cipher
-from plait.overlay.sleeve.pump import pacing
+from plait.overlay.sleeve.pump import loop, pacing
 from plait.overlay.sleeve.pump.loop import Loop, Tools
 from plait.overlay.sleeve.pump.packets import split
 from plait.overlay.sleeve.pump.tap_port import TapPort
@@ -68,6 +68,7 @@ SAME = ("captured", "injected", "forged", "malformed", "replayed", "fragmented",
 @pytest.fixture(autouse=True)
 def _a_tap_of_unix_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TapPort, "accept_super_frames", lambda self: True)
+    monkeypatch.setattr(loop, "RUN_SECONDS", 0.0)  # a round serves what is ready, and ends
 
 
 def tools(kind: str) -> Tools:

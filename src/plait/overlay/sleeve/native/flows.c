@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -25,6 +26,9 @@ enum {
     WINDOW = 1000000,  /* nanoseconds */
     BUSY_FRAMES = 60,  /* in a window: TCP's acknowledgements of 10 Gbit/s in super-frames are a third of that */
     GATHER = 60000,    /* nanoseconds: some ten frames at least */
+    SLICE = 500000,    /* nanoseconds for one descriptor, until another has its turn: pump/loop.py */
+    MILLISECOND = 1000000,
+    EVENTS = 16,
 };
 
 static uint64_t now(void) {
@@ -33,15 +37,41 @@ static uint64_t now(void) {
     return (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
 }
 
-void plait_flow_sizes(size_t *sizes) {
-    sizes[0] = sizeof(struct plait_flow);
-    sizes[1] = sizeof(struct plait_sender);
-    sizes[2] = sizeof(struct plait_receiver);
-    sizes[3] = sizeof(struct plait_weave_sender);
-    sizes[4] = sizeof(struct plait_weave_receiver);
+/* From the tap */
+
+uint32_t plait_place(const uint8_t *macs) {
+    uint32_t hash = get32(macs) ^ get32(macs + 4) * 31 ^ get32(macs + 8) * 37;
+    return (hash ^ hash >> 10 ^ hash >> 20) % PLAIT_PLACES;
 }
 
-/* From the tap */
+static int is_of_flow(const struct plait_flow *flow, const uint8_t *raw, size_t bytes) {
+    if (bytes < MIN_RAW + flow->labels || memcmp(raw + VNET, flow->head, PLAIT_MACS + flow->labels) != 0)
+        return 0;
+    return !(flow->is_unlabelled && bytes >= MIN_RAW + PLAIT_LABELS && get16(raw + MIN_RAW - 2) == LABEL &&
+             get16(raw + MIN_RAW + 2) == LABEL);
+}
+
+static const struct plait_flow *find(const struct plait_pump *pump, const uint8_t *raw, size_t bytes) {
+    if (pump->last != NULL && is_of_flow(pump->last, raw, bytes))
+        return pump->last;
+    if (bytes < MIN_RAW)
+        return NULL;
+    uint32_t place = plait_place(raw + VNET);
+    for (uint32_t at = place; at <= place + PLAIT_NEIGHBOURS; at++)
+        if (pump->flows[at] != NULL && is_of_flow(pump->flows[at], raw, bytes))
+            return pump->flows[at];
+    return NULL;
+}
+
+static int take(const struct plait_flow *flow, uint8_t *raw, size_t bytes) {
+    if (flow->plait1 != NULL)
+        return plait_take(flow->plait1, raw, bytes, flow->labels);
+    return plait_weave_take(flow->weave, raw, bytes, flow->labels);
+}
+
+static uint32_t waiting(const struct plait_flow *flow) {
+    return flow->plait1 != NULL ? flow->plait1->batch.waiting : flow->weave->batch.waiting;
+}
 
 static void flush(const struct plait_flow *flow) {
     if (flow->plait1 != NULL)
@@ -50,20 +80,19 @@ static void flush(const struct plait_flow *flow) {
         plait_weave_flush(flow->weave);
 }
 
-static uint32_t waiting(const struct plait_flow *flow) {
-    return flow->plait1 != NULL ? flow->plait1->batch.waiting : flow->weave->batch.waiting;
+static void flush_all(struct plait_pump *pump) {
+    for (uint32_t number = 0; number < pump->touched_count; number++)
+        flush(pump->touched[number]);
+    pump->touched_count = 0;
 }
 
-static int take(const struct plait_flow *flow, uint8_t *raw, size_t bytes) {
-    size_t head = PLAIT_MACS + flow->labels;
-    if (bytes < MIN_RAW + flow->labels || memcmp(raw + VNET, flow->head, head) != 0)
-        return 0;
-    if (flow->is_unlabelled && bytes >= MIN_RAW + PLAIT_LABELS && get16(raw + MIN_RAW - 2) == LABEL &&
-        get16(raw + MIN_RAW + 2) == LABEL)
-        return 0;
-    if (flow->plait1 != NULL)
-        return plait_take(flow->plait1, raw, bytes, flow->labels);
-    return plait_weave_take(flow->weave, raw, bytes, flow->labels);
+static void touch(struct plait_pump *pump, const struct plait_flow *flow) {
+    if (flow == pump->last && pump->touched_count > 0)
+        return; /* it is the last one that was touched */
+    if (pump->touched_count == PLAIT_TOUCHED)
+        flush_all(pump);
+    pump->touched[pump->touched_count++] = flow;
+    pump->last = flow;
 }
 
 /*
@@ -82,33 +111,32 @@ static int is_busy(uint64_t time, uint32_t frames) { /* `frames`: since the last
     return before >= BUSY_FRAMES || in_window >= BUSY_FRAMES;
 }
 
-static void gather(const struct plait_flow *flow, uint32_t singles) {
-    static const struct timespec moment = {0, GATHER};
-    if (!is_busy(now(), singles))
-        return;
-    flush(flow);
-    nanosleep(&moment, NULL);
-}
-
-enum plait_end plait_forward(const struct plait_flow *flow, int tap, uint8_t *raw, size_t capacity, size_t *bytes,
-                             uint64_t until, int *error) {
+static enum plait_end forward(struct plait_pump *pump, uint64_t until) {
     uint32_t singles = 0;
     for (;;) {
-        if (*bytes == 0) {
-            ssize_t got = read(tap, raw, capacity);
+        if (pump->raw_bytes == 0) {
+            ssize_t got = read(pump->tap, pump->raw, pump->raw_capacity);
             if (got <= 0) {
-                *error = got == 0 ? ENODEV : errno;
-                if (*error != EAGAIN && *error != EINTR)
+                pump->error = got == 0 ? ENODEV : errno;
+                if (pump->error != EAGAIN && pump->error != EINTR)
                     return PLAIT_FAILED;
-                gather(flow, singles);
+                if (is_busy(now(), singles)) {
+                    static const struct timespec moment = {0, GATHER};
+                    flush_all(pump);
+                    nanosleep(&moment, NULL);
+                }
                 return PLAIT_EMPTY;
             }
-            *bytes = (size_t)got;
+            pump->raw_bytes = (size_t)got;
         }
-        if (!take(flow, raw, *bytes))
+        const struct plait_flow *flow = find(pump, pump->raw, pump->raw_bytes);
+        if (flow == NULL)
             return PLAIT_GIVEN_BACK;
-        singles += raw[1] == 0;
-        *bytes = 0;
+        touch(pump, flow);
+        if (!take(flow, pump->raw, pump->raw_bytes))
+            return PLAIT_GIVEN_BACK;
+        singles += pump->raw[1] == 0;
+        pump->raw_bytes = 0;
         if (waiting(flow) >= PLAIT_BATCH_FRAMES)
             flush(flow);
         if (now() >= until) {
@@ -137,7 +165,6 @@ int plait_is_known(const struct plait_inbound *inbound, const uint8_t *macs) {
 
 enum plait_end plait_deliver_bursts(struct plait_inbound *inbound, plait_take_burst *take, void *receiver, uint8_t *data,
                                     size_t capacity, uint8_t *scratch, uint64_t until) {
-    inbound->tap_error = -1;
     while (inbound->accepts + PLAIT_MERGED <= PLAIT_ACCEPTED) {
         struct plait_burst burst;
         inbound->error = plait_receive(inbound->socket, data, capacity, &burst);
@@ -157,4 +184,67 @@ enum plait_end plait_deliver_bursts(struct plait_inbound *inbound, plait_take_bu
             break;
     }
     return PLAIT_TIME_UP;
+}
+
+/* Both ways */
+
+static struct plait_source *source_of(struct plait_pump *pump, int descriptor) {
+    if (descriptor < 0 || descriptor >= PLAIT_SOURCES)
+        return NULL;
+    struct plait_source *source = pump->sources + descriptor;
+    return source->plait1 != NULL || source->weave != NULL ? source : NULL;
+}
+
+static enum plait_end deliver(struct plait_pump *pump, const struct plait_source *source, uint64_t until) {
+    if (source->plait1 != NULL)
+        return plait_deliver(source->plait1, pump->data, pump->data_capacity, pump->scratch, until);
+    return plait_weave_deliver(source->weave, pump->data, pump->data_capacity, pump->scratch, until);
+}
+
+static int has_no_place(const struct plait_source *source) {
+    uint32_t accepts = source->plait1 != NULL ? source->plait1->inbound.accepts : source->weave->inbound.accepts;
+    return accepts + PLAIT_MERGED > PLAIT_ACCEPTED;
+}
+
+/*
+ * Serve what is ours, one after the other; gives PLAIT_EMPTY if nothing of it is the caller's. Each time another one is
+ * first: who has something for the caller all the time, which ends this, must not keep the others from their turn.
+ */
+static enum plait_end serve(struct plait_pump *pump, const struct epoll_event *events, uint32_t count) {
+    enum plait_end rest = PLAIT_EMPTY;
+    pump->turn++;
+    for (uint32_t number = 0; number < count; number++) {
+        const struct epoll_event *event = events + (pump->turn + number) % count;
+        int ready = event->data.fd;
+        struct plait_source *source = source_of(pump, ready);
+        if (event->events != EPOLLIN || (ready != pump->tap && source == NULL)) {
+            rest = PLAIT_OTHER;
+            continue;
+        }
+        uint64_t until = now() + SLICE;
+        enum plait_end end = ready == pump->tap ? forward(pump, until) : deliver(pump, source, until);
+        pump->at = ready;
+        flush_all(pump);
+        if (end == PLAIT_GIVEN_BACK || end == PLAIT_FAILED)
+            return end;
+        if (source != NULL && has_no_place(source))
+            return PLAIT_TIME_UP;
+    }
+    return rest;
+}
+
+enum plait_end plait_run(struct plait_pump *pump, uint64_t until) {
+    for (;;) {
+        struct epoll_event events[EVENTS];
+        uint64_t time = now();
+        int patience = time < until ? (int)((until - time + MILLISECOND - 1) / MILLISECOND) : 0;
+        int count = epoll_wait(pump->epoll, events, EVENTS, patience);
+        if (count <= 0)
+            return PLAIT_TIME_UP;
+        enum plait_end end = serve(pump, events, (uint32_t)count);
+        if (end != PLAIT_EMPTY)
+            return end;
+        if (now() >= until)
+            return PLAIT_TIME_UP;
+    }
 }

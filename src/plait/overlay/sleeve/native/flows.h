@@ -15,6 +15,10 @@ enum {
     PLAIT_LABELS = 8,
     PLAIT_INBOUND_FLOWS = 32,
     PLAIT_ACCEPTED = 256,
+    PLAIT_PLACES = 1024,
+    PLAIT_NEIGHBOURS = 3,
+    PLAIT_SOURCES = 1024,
+    PLAIT_TOUCHED = 16,
 };
 
 /* Why a call came back. */
@@ -22,7 +26,8 @@ enum plait_end {
     PLAIT_EMPTY,      /* nothing waits */
     PLAIT_GIVEN_BACK, /* what was read last is not of a known flow, or not usual */
     PLAIT_TIME_UP,
-    PLAIT_FAILED /* `error` says why nothing can be read */
+    PLAIT_FAILED, /* `error` says why nothing can be read */
+    PLAIT_OTHER   /* something is ready that is not ours */
 };
 
 /* Frames with these addresses, and with these labels of the kernel's datapath before their type, go to one sender. */
@@ -34,16 +39,44 @@ struct plait_flow {
     uint8_t head[PLAIT_MACS + PLAIT_LABELS];
 };
 
-/*
- * Read frames from the tap into `raw` (of `capacity` bytes) and send them, as long as they are of the flow; if `*bytes`
- * is not 0, such a frame is there already. What is given back is in `raw`, its length in `*bytes`. `until`: nanoseconds
- * of the monotonic clock. Single frames wait in the sender for a flush.
- */
-enum plait_end plait_forward(const struct plait_flow *flow, int tap, uint8_t *raw, size_t capacity, size_t *bytes,
-                             uint64_t until, int *error);
+/* Who receives what comes in by a descriptor: at most one of the two. */
+struct plait_source {
+    struct plait_receiver *plait1;
+    struct plait_weave_receiver *weave;
+};
 
-/* Give the bytes of the structures that Python knows too, so that it can compare. */
-void plait_flow_sizes(size_t *sizes);
+/* What is known, and what a call works with. */
+struct plait_pump {
+    /* By the caller. */
+    int epoll; /* watches tap, sockets of neighbours and more */
+    int tap;
+    uint8_t *raw; /* where frames from the tap go */
+    size_t raw_capacity;
+    uint8_t *data; /* where datagrams go */
+    uint8_t *scratch;
+    size_t data_capacity; /* of each of both */
+    struct plait_flow *flows[PLAIT_PLACES + PLAIT_NEIGHBOURS]; /* each at its `plait_place`, or up to 3 behind it */
+    struct plait_source sources[PLAIT_SOURCES];                /* by descriptor */
+
+    size_t raw_bytes; /* a frame in `raw`, which is given back: the caller makes it 0 */
+    int at;           /* the descriptor where something was given back, or failed */
+    int error;        /* why nothing can be read there */
+
+    const struct plait_flow *last;
+    const struct plait_flow *touched[PLAIT_TOUCHED]; /* whose frames may wait */
+    uint32_t touched_count;
+    uint32_t turn; /* counts calls of epoll_wait */
+};
+
+/* Give where a flow between two addresses belongs. */
+uint32_t plait_place(const uint8_t *macs);
+
+/*
+ * Wait for what `epoll` watches and move the frames of known flows both ways, each descriptor for a slice of time, until
+ * something is given back, something else is ready too (PLAIT_OTHER), or the time is up. `until`: nanoseconds of the
+ * monotonic clock.
+ */
+enum plait_end plait_run(struct plait_pump *pump, uint64_t until);
 
 /* What both receiving ends have of one neighbour. */
 struct plait_inbound {
@@ -65,7 +98,7 @@ struct plait_inbound {
     uint32_t malformed;
     uint32_t replayed;
     uint32_t refused; /* frames the tap did not take */
-    int tap_error;    /* errno of the last frame that was written, 0 if the tap took it; -1 if there was none */
+    int tap_error;    /* errno of the last frame that was written, 0 if the tap took it; the caller makes it -1 */
     uint32_t accepts; /* notes of accepted sequences, which the ends keep */
 
     /*

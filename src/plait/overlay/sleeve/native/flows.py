@@ -27,6 +27,8 @@ class End(IntEnum):
     TIME_UP = 2
     FAILED = 3
     """Nothing can be read; the errno says why."""
+    OTHER = 4
+    """Something is ready that is not ours."""
 
 
 class Sent(NamedTuple):
@@ -73,33 +75,77 @@ class NativeFlows:
         self.ffi.cdef(declarations(*_HEADERS))
         self.library = engine.library
         self.max_inbound: int = self.library.PLAIT_INBOUND_FLOWS
-        self._size = self.ffi.new("size_t *")
-        self._error = self.ffi.new("int *")
-        self._bytes = self.ffi.typeof("uint8_t[]")
-        self._scratch = self.ffi.new("uint8_t[]", _BURST_BYTES)
 
-    def forward(self, flow: "NativeFlow", tap_fd: int, raw: bytearray, size: int, until: float) -> tuple[End, int, int]:
-        """Send frames of a flow; if `size` is not 0, one lies in `raw`. `until` is seconds of the monotonic clock.
 
-        Gives why it ended, the bytes of the frame in `raw` that is given back, and an errno if it failed.
+class NativePump:
+    """What is known of flows, both ways, and the call that moves their frames."""
+
+    def __init__(self, native: NativeFlows, epoll_fd: int, tap_fd: int, raw: bytearray, data: bytearray) -> None:
+        """`raw`: where frames from the tap are put; `data`: where datagrams are."""
+        self._ffi, self._library = native.ffi, native.library
+        array = self._ffi.typeof("uint8_t[]")
+        self._struct = self._ffi.new("struct plait_pump *")
+        size = min(len(data), _BURST_BYTES)
+        self._kept = [
+            self._ffi.from_buffer(array, raw), self._ffi.from_buffer(array, data), self._ffi.new(array, size)
+        ]  # fmt: skip
+        self._struct.raw, self._struct.data, self._struct.scratch = self._kept
+        self._struct.raw_capacity, self._struct.data_capacity = len(raw), size
+        self._struct.epoll, self._struct.tap = epoll_fd, tap_fd
+        self._flows: list[NativeFlow] = []
+
+    def add_flow(self, flow: "NativeFlow") -> None:
+        """Know a flow; if many hash alike, one of them is forgotten."""
+        place = self._library.plait_place(flow.struct.head)
+        flows = self._struct.flows
+        ours = range(place, place + self._library.PLAIT_NEIGHBOURS + 1)
+        flows[next((at for at in ours if not flows[at]), place)] = flow.struct
+        self._flows.append(flow)
+
+    def set_source(self, fd: int, receiver: "NativeReceiver | None") -> None:
+        """Say who receives by a descriptor, None if the core does; of a large number it always does."""
+        if fd < self._library.PLAIT_SOURCES:
+            source, null = self._struct.sources[fd], self._ffi.NULL
+            source.plait1 = source.weave = null
+            if receiver is not None:
+                setattr(source, receiver.place, receiver.struct)
+
+    def forget_flows(self) -> None:
+        """Know no flow from here."""
+        struct = self._struct
+        self._ffi.memmove(struct.flows, bytes(self._ffi.sizeof(struct.flows)), self._ffi.sizeof(struct.flows))
+        struct.last = self._ffi.NULL
+        self._flows.clear()
+
+    def run(self, until: float) -> End:
+        """Wait for what the epoll descriptor watches, and move frames both ways until something is for the core.
+
+        `until`: seconds of the monotonic clock.
         """
-        self._size[0] = size
-        flow.sender.load()
-        end = self.library.plait_forward(
-            flow.struct, tap_fd, self.ffi.from_buffer(self._bytes, raw), len(raw), self._size,
-            int(until * _NANOSECONDS), self._error,
-        )  # fmt: skip
-        flow.sender.store()
-        return End(end), self._size[0] if end == End.GIVEN_BACK else 0, self._error[0]
+        self._struct.raw_bytes = 0
+        return End(self._library.plait_run(self._struct, int(until * _NANOSECONDS)))
 
-    def deliver(self, receiver: "NativeReceiver", data: bytearray, until: float) -> End:
-        """Receive and write into the tap; what is given back lies in `data`, see `NativeReceiver.given_back`."""
-        buffer, size = self.ffi.from_buffer(self._bytes, data), min(len(data), _BURST_BYTES)
-        return End(receiver.function(receiver.struct, buffer, size, self._scratch, int(until * _NANOSECONDS)))
+    @property
+    def at(self) -> int:
+        """The descriptor where it ended."""
+        return int(self._struct.at)
+
+    @property
+    def pending(self) -> int:
+        """Bytes of the frame from the tap that is given back."""
+        return int(self._struct.raw_bytes)
+
+    @property
+    def error(self) -> int:
+        """Why nothing could be read from the tap."""
+        return int(self._struct.error)
 
 
 class NativeSender(ABC):
     """The sending end towards one neighbour: frames wait in it for their datagram's others."""
+
+    place: str
+    """In struct plait_flow."""
 
     def __init__(self, flows: NativeFlows, struct: Any) -> None:
         """`struct`: the C side."""
@@ -113,10 +159,6 @@ class NativeSender(ABC):
     @abstractmethod
     def store(self) -> None:
         """Note what a call of C changed."""
-
-    @abstractmethod
-    def flush(self) -> None:
-        """Send what waits."""
 
     @abstractmethod
     def take(self) -> Sent | None:
@@ -140,12 +182,12 @@ class NativeSender(ABC):
 class NativeFlow:
     """Frames that begin with these addresses (and labels), and who sends them."""
 
-    def __init__(self, sender: NativeSender, place: str, head: bytes, *, others_are_labelled: bool) -> None:
-        """`place`: the sender's in the structure. `others_are_labelled`: one with labels is of no flow without."""
+    def __init__(self, sender: NativeSender, head: bytes, *, others_are_labelled: bool) -> None:
+        """`others_are_labelled`: a frame with labels is of no flow without."""
         self.sender = sender
         ffi = sender.flows.ffi
         self.struct = ffi.new("struct plait_flow *")
-        setattr(self.struct, place, sender.struct)
+        setattr(self.struct, sender.place, sender.struct)
         self.struct.labels = len(head) - MACS_BYTES
         self.struct.is_unlabelled = others_are_labelled and not self.struct.labels
         ffi.memmove(self.struct.head, head, len(head))
@@ -154,11 +196,14 @@ class NativeFlow:
 class NativeReceiver(ABC):
     """The receiving end of one neighbour."""
 
-    def __init__(self, flows: NativeFlows, struct: Any, function: Any, name: bytes) -> None:
-        """`struct` and `function`: the C side, and what delivers with it. `name`: the neighbour's."""
+    place: str
+    """In struct plait_source."""
+
+    def __init__(self, flows: NativeFlows, struct: Any, name: bytes) -> None:
+        """`struct`: the C side. `name`: the neighbour's."""
         self.flows = flows
         self.struct = struct
-        self.function = function
+        struct.inbound.tap_error = -1
         flows.ffi.memmove(struct.inbound.name, name, len(name))
 
     def know(self, heads: Collection[bytes], max_frame: int, *, udp_super_frames: bool) -> None:
@@ -168,10 +213,13 @@ class NativeReceiver(ABC):
         for place, head in zip(inbound.flows, heads, strict=False):
             self.flows.ffi.memmove(place, head, MACS_BYTES)
 
-    def arm(self, socket_fd: int, tap_fd: int) -> bool:
-        """Make it ready for a call; False if there is no key yet, or none that C can use."""
+    def set_descriptors(self, socket_fd: int, tap_fd: int) -> None:
+        """Say where it reads (a socket connected to the neighbour) and writes."""
         self.struct.inbound.socket, self.struct.inbound.tap = socket_fd, tap_fd
-        return self._load()
+
+    @abstractmethod
+    def load(self) -> bool:
+        """Make it ready for a call; False if there is no key yet, or none that C can use."""
 
     @property
     def given_back(self) -> tuple[int, int, bool]:
@@ -197,11 +245,8 @@ class NativeReceiver(ABC):
         )  # fmt: skip
         inbound.datagrams = inbound.data_datagrams = inbound.bytes = inbound.frames = 0
         inbound.forged = inbound.malformed = inbound.replayed = inbound.refused = inbound.accepts = 0
+        inbound.tap_error = -1
         return delivered
-
-    @abstractmethod
-    def _load(self) -> bool:
-        """Tell the C side of key and sequences; False if it cannot be used."""
 
     @abstractmethod
     def _store(self) -> int:

@@ -14,6 +14,8 @@ _LOW = (1 << 64) - 1
 class Plait1Sender(NativeSender):
     """See NativeSender."""
 
+    place = "plait1"
+
     def __init__(self, flows: NativeFlows, sealer: Sealer, us: bytes) -> None:
         super().__init__(flows, flows.ffi.new("struct plait_sender *"))
         self._sealer = sealer
@@ -44,12 +46,6 @@ class Plait1Sender(NativeSender):
         """See NativeSender."""
         self._sealer.next_sequence = self.struct.next
 
-    def flush(self) -> None:
-        """See NativeSender."""
-        self.load()
-        self.flows.library.plait_flush(self.struct)
-        self.store()
-
     def take(self) -> Sent | None:
         """See NativeSender."""
         return self._take(self.struct.batch.frames)
@@ -58,13 +54,16 @@ class Plait1Sender(NativeSender):
 class Plait1Receiver(NativeReceiver):
     """See NativeReceiver."""
 
+    place = "plait1"
+
     def __init__(self, flows: NativeFlows, opener: Opener, name: bytes) -> None:
-        super().__init__(flows, flows.ffi.new("struct plait_receiver *"), flows.library.plait_deliver, name)
+        super().__init__(flows, flows.ffi.new("struct plait_receiver *"), name)
         self._opener = opener
         self._key: object = None
         self.struct.flags = opener.flags
 
-    def _load(self) -> bool:
+    def load(self) -> bool:
+        """See NativeReceiver."""
         struct, schedule = self.struct, self._opener.schedule
         if schedule is None:
             return True

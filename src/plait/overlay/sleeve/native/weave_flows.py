@@ -46,6 +46,8 @@ def box() -> Box | None:
 class WeaveSender(NativeSender):
     """See NativeSender."""
 
+    place = "weave"
+
     def __init__(self, flows: NativeFlows, sealer: Sealer | None, us: bytes, peer: bytes) -> None:
         """`sealer`: None on an unencrypted connection."""
         super().__init__(flows, flows.ffi.new("struct plait_weave_sender *"))
@@ -88,12 +90,6 @@ class WeaveSender(NativeSender):
             sequences, next_sequence = self.struct.next, self._sealer.next_sequence
             next_sequence[False], next_sequence[True] = sequences[0], sequences[1]
 
-    def flush(self) -> None:
-        """See NativeSender."""
-        self.load()
-        self.flows.library.plait_weave_flush(self.struct)
-        self.store()
-
     def take(self) -> Sent | None:
         """See NativeSender."""
         frames, self.struct.records = self.struct.records, 0
@@ -108,9 +104,11 @@ class WeaveSender(NativeSender):
 class WeaveReceiver(NativeReceiver):
     """See NativeReceiver."""
 
+    place = "weave"
+
     def __init__(self, flows: NativeFlows, opener: Opener | None, us: bytes, peer: bytes) -> None:
         """`opener`: None on an unencrypted connection."""
-        super().__init__(flows, flows.ffi.new("struct plait_weave_receiver *"), flows.library.plait_weave_deliver, peer)
+        super().__init__(flows, flows.ffi.new("struct plait_weave_receiver *"), peer)
         self._opener = opener
         flows.ffi.memmove(self.struct.us, us, len(us))
         functions = box()
@@ -118,7 +116,8 @@ class WeaveReceiver(NativeReceiver):
             self.struct.open = flows.ffi.cast("plait_box *", functions.open)
             _set_key(flows, self.struct, opener.key, not opener.is_outbound)
 
-    def _load(self) -> bool:
+    def load(self) -> bool:
+        """See NativeReceiver."""
         if self._opener is None:
             return True
         for number, window in enumerate(self._opener.windows):

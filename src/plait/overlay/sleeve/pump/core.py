@@ -132,6 +132,10 @@ class PumpCore:
         """Give the link to a neighbour."""
         return self._links.get(_name(peer))
 
+    def has_link(self, link: Link) -> bool:
+        """Say whether a link is in use."""
+        return self._links.get(link.name) is link
+
     # Frames
 
     def captured(self, raw: bytes, now: float) -> None:

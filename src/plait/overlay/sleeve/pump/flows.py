@@ -4,10 +4,9 @@ What is known is forgotten as soon as the core's tables change, and after FLOW_S
 flow now and then (its MAC table must know who still sends). Pure but for the descriptors that the compiled code uses.
 """
 
-from time import monotonic
 from typing import NamedTuple
 
-from plait.overlay.sleeve.native.flows import End, NativeFlow, NativeFlows, NativeReceiver, NativeSender
+from plait.overlay.sleeve.native.flows import End, NativeFlow, NativeFlows, NativePump, NativeReceiver, NativeSender
 from plait.overlay.sleeve.native.plait1_flows import Plait1Receiver, Plait1Sender
 from plait.overlay.sleeve.native.weave_flows import WeaveReceiver, WeaveSender
 from plait.overlay.sleeve.pump.core import PumpCore
@@ -26,111 +25,145 @@ _UNLIMITED = (1 << 32) - 1
 
 
 class Rest(NamedTuple):
-    """Datagrams for the core, in the buffer: `size` bytes, `step` in each."""
+    """Datagrams of a neighbour for the core, in the buffer: `size` bytes, `step` in each."""
 
+    link: Link
+    source: UdpInput
     size: int
     step: int
     is_whole: bool
     """Nothing of the burst was taken before: its first datagram says who sent it."""
 
 
+class Frame(NamedTuple):
+    """A frame for the core is pending at the tap."""
+
+
 class Flows:
     """The flows of one pump."""
 
-    def __init__(self, native: NativeFlows, core: PumpCore, tap: TapPort, output: UdpOutput, buffer: bytearray) -> None:
-        """`buffer`: of the neighbours' sockets."""
+    def __init__(
+        self, native: NativeFlows, core: PumpCore, tap: TapPort, output: UdpOutput, buffer: bytearray, epoll_fd: int
+    ) -> None:
+        """`buffer`: of the neighbours' sockets. `epoll_fd` watches these, the tap and whatever else there is."""
         self._native = native
         self._core = core
         self._tap = tap
         self._output = output
-        self._buffer = buffer
+        self._pump = NativePump(native, epoll_fd, tap.fd, tap.buffer, buffer)
         self._version = -1
         self._forget_at = 0.0
-        self._outbound: dict[bytes, tuple[Link, NativeFlow]] = {}
-        self._last: tuple[Link, NativeFlow] | None = None
+        self._outbound: set[bytes] = set()
         self._senders: dict[Link, NativeSender] = {}
-        self._waiting: dict[Link, None] = {}
         self._inbound: dict[Link, dict[bytes, None]] = {}
         self._receivers: dict[Link, NativeReceiver] = {}
+        self._sources: dict[int, tuple[Link, UdpInput]] = {}
+        self._served: set[int] = set()
+
+    # The loop's side
+
+    def watch(self, link: Link, source: UdpInput) -> None:
+        """Receive by a neighbour's own socket."""
+        fd = source.socket.fileno()
+        self._sources[fd] = link, source
+        receiver = self._receivers.get(link)
+        if receiver is not None:
+            receiver.set_descriptors(fd, self._tap.fd)
+
+    def unwatch(self, source: UdpInput) -> None:
+        """Leave a socket alone that is about to be closed."""
+        fd = source.socket.fileno()
+        self._pump.set_source(fd, None)
+        self._served.discard(fd)
+        self._sources.pop(fd, None)
+
+    def listen(self, peer: int) -> None:
+        """Open a socket of its own for a neighbour of Weave's format whose address is known: bursts of one come there.
+
+        One of plait1 has it for sending.
+        """
+        link = self._core.link(peer)
+        if isinstance(link, WeaveLink) and link.path.remote is not None:
+            self._output.listen(link)
+
+    def serves(self, fd: int) -> bool:
+        """Say whether `run` reads what comes in by a descriptor."""
+        return fd == self._tap.fd or fd in self._served
 
     def forget(self) -> None:
-        """Send what waits, and ask the core again about everything: call before its tables are changed."""
-        self._forget_flows()
-        self._senders.clear()
-        self._receivers.clear()
+        """Ask the core again about everything: call before its tables are changed."""
+        self._version = -1
+
+    def run(self, until: float, now: float) -> Rest | Frame | None:
+        """Wait for what the loop watches and move frames until something is for the core: gives it, or None.
+
+        None means, too, that the time is up (of the monotonic clock) or that something else is ready. Raises TapGone.
+        """
+        self._renew(now)
+        for link, sender in self._senders.items():
+            self._allow(link, sender, now)
+            sender.load()
+        for fd, (link, source) in self._sources.items():
+            self._serve(fd, link, source)
+        end = self._pump.run(until)
+        for link, sender in self._senders.items():
+            self._note_sent(link, sender, now)
+        for link, receiver in self._receivers.items():
+            self._note_delivered(link, receiver)
+        return self._given_back(end) if end in (End.GIVEN_BACK, End.FAILED) else None
+
+    def _given_back(self, end: End) -> Rest | Frame | None:
+        pump = self._pump
+        if pump.at == self._tap.fd:
+            if end is End.FAILED:
+                raise TapGone.of(pump.error)
+            self._tap.pending = pump.pending
+            return Frame()
+        link, source = self._sources[pump.at]
+        receiver = self._receivers[link]
+        if end is End.FAILED:
+            source.note_error(receiver.error)
+            return None
+        return Rest(link, source, *receiver.given_back)
 
     # From the tap
 
-    def forward(self, until: float, now: float) -> bool:
-        """Send frames of known flows; False if there is one for the core, or none is known. Raises TapGone."""
-        self._renew(now)
-        flow = self._flow_of_pending() if self._tap.pending else self._last
-        while flow is not None:
-            link, native = self._last = flow
-            self._allow(link, now)
-            end, size, errno = self._native.forward(native, self._tap.fd, self._tap.buffer, self._tap.pending, until)
-            self._tap.pending = size
-            self._waiting[link] = None
-            self._note(link, now)
-            if end is End.FAILED:
-                raise TapGone.of(errno)
-            if end is not End.GIVEN_BACK:
-                self.flush(now)
-                return True
-            found = self._flow_of_pending()
-            flow = None if found is flow else found
-        self.flush(now)
-        return False
-
     def learn_outbound(self, flow: tuple[Link, bytes] | None) -> None:
         """Take what the core says of the frame that it was given last (`outbound_flow`, asked after the frame)."""
-        if flow is None:
+        if flow is None or flow[1] in self._outbound:
             return
         link, head = flow
-        sender, place = self._sender(link)
+        sender = self._sender(link)
         if sender is None:
             return
         self._senders[link] = sender
         if len(self._outbound) >= MAX_FLOWS:
             self._outbound.clear()
-        native = NativeFlow(sender, place, head, others_are_labelled=self._core.has_labels)
-        self._last = self._outbound[head] = link, native
+            self._pump.forget_flows()
+        self._outbound.add(head)
+        self._pump.add_flow(NativeFlow(sender, head, others_are_labelled=self._core.has_labels))
 
-    def flush(self, now: float | None = None) -> None:
-        """Send the frames that wait."""
-        if not self._waiting:
-            return
-        waiting, self._waiting = self._waiting, {}
-        for link in waiting:
-            self._senders[link].flush()
-            self._note(link, monotonic() if now is None else now)
-
-    def _sender(self, link: Link) -> tuple[NativeSender | None, str]:
-        """Give what sends to a neighbour, ready for its path, and its place in a flow; None if there is none."""
+    def _sender(self, link: Link) -> NativeSender | None:
+        """Give what sends to a neighbour, ready for its path."""
         known = self._senders.get(link)
         if isinstance(link, Plait1Link):
             socket_fd = self._output.segmenting_socket(link)
             plait1 = known if isinstance(known, Plait1Sender) else Plait1Sender(self._native, link.sealer, link.us)
-            is_ready = socket_fd is not None and plait1.arm(socket_fd, link.path.max_payload)
-            return plait1 if is_ready else None, "plait1"
+            return plait1 if socket_fd is not None and plait1.arm(socket_fd, link.path.max_payload) else None
         if isinstance(link, WeaveLink):
             route = self._output.shared_route(link)
             ends = link.us, link.name
             weave = known if isinstance(known, WeaveSender) else WeaveSender(self._native, link.sealer, *ends)
-            return weave if route is not None and weave.arm(route, link.path) else None, "weave"
-        return None, ""
+            return weave if route is not None and weave.arm(route, link.path) else None
+        return None
 
-    def _flow_of_pending(self) -> tuple[Link, NativeFlow] | None:
-        return self._outbound.get(self._core.flow_head(self._tap.head()))
-
-    def _allow(self, link: Link, now: float) -> None:
-        """Say how much may leave until the next flush."""
-        sender = self._senders[link]
-        if isinstance(sender, WeaveSender) and isinstance(link, WeaveLink) and link not in self._waiting:
+    def _allow(self, link: Link, sender: NativeSender, now: float) -> None:
+        """Say how much may leave in the next call."""
+        if isinstance(sender, WeaveSender) and isinstance(link, WeaveLink):
             sender.allowance = _UNLIMITED if link.pacer is None else link.pacer.allowance(now)
 
-    def _note(self, link: Link, now: float) -> None:
-        sender = self._senders[link]
+    def _note_sent(self, link: Link, sender: NativeSender, now: float) -> None:
+        sender.store()
         sent = sender.take()
         if sent is None:
             return
@@ -146,34 +179,6 @@ class Flows:
 
     # From neighbours
 
-    def listen(self, peer: int) -> None:
-        """Open a socket of its own for a neighbour of Weave's format whose address is known: bursts of one come there.
-
-        One of plait1 has it for sending.
-        """
-        link = self._core.link(peer)
-        if isinstance(link, WeaveLink) and link.path.remote is not None:
-            self._output.listen(link)
-
-    def deliver(self, link: Link, source: UdpInput, until: float, now: float) -> Rest | None:
-        """Write frames of known flows into the tap; gives what is for the core, None if nothing waits any more."""
-        self._renew(now)
-        receiver = self._receiver(link, source)
-        if receiver is None:
-            burst = source.read()
-            if burst is None:
-                return None
-            self._core.counters["received"] += max(-(-burst.size // burst.step), 1)
-            return Rest(burst.size, burst.step, True)
-        end = self._native.deliver(receiver, self._buffer, until)
-        done = receiver.take()
-        if done is not None:
-            self._core.delivered(link, done)
-            self._tap.note_written(done.refused, done.tap_errno)
-        if end is End.FAILED:
-            source.note_error(receiver.error)
-        return Rest(*receiver.given_back) if end is End.GIVEN_BACK else None
-
     def learn_inbound(self, link: Link) -> None:
         """Ask the core about the frame that it wrote into the tap last."""
         macs, self._core.last_injected = self._core.last_injected, b""
@@ -187,34 +192,52 @@ class Flows:
         if receiver is not None:
             self._teach(receiver, known)
 
-    def _receiver(self, link: Link, source: UdpInput) -> NativeReceiver | None:
+    def _serve(self, fd: int, link: Link, source: UdpInput) -> None:
+        """Have the C receive by a socket as soon as there is anything that it can deliver."""
         receiver = self._receivers.get(link)
         if receiver is None:
-            if isinstance(link, Plait1Link):
-                receiver = Plait1Receiver(self._native, link.opener, link.name)
-            elif isinstance(link, WeaveLink):
-                receiver = WeaveReceiver(self._native, link.opener, link.us, link.name)
-            else:
-                return None
-            self._receivers[link] = receiver
+            receiver = self._receivers[link] = self._new_receiver(link)
+            receiver.set_descriptors(fd, self._tap.fd)
             self._teach(receiver, self._inbound.get(link, {}))
-        return receiver if receiver.arm(source.socket.fileno(), self._tap.fd) else None
+        if receiver.load() is not (fd in self._served):
+            self._served ^= {fd}
+            self._pump.set_source(fd, receiver if fd in self._served else None)
+
+    def _new_receiver(self, link: Link) -> NativeReceiver:
+        if isinstance(link, Plait1Link):
+            return Plait1Receiver(self._native, link.opener, link.name)
+        if isinstance(link, WeaveLink):
+            return WeaveReceiver(self._native, link.opener, link.us, link.name)
+        raise TypeError(f"{type(link).__name__} has no receiver in C")
+
+    def _note_delivered(self, link: Link, receiver: NativeReceiver) -> None:
+        done = receiver.take()
+        if done is not None:
+            self._core.delivered(link, done)
+            self._tap.note_written(done.refused, done.tap_errno)
 
     def _teach(self, receiver: NativeReceiver, known: dict[bytes, None]) -> None:
         core = self._core
         receiver.know(known, core.max_injected, udp_super_frames=core.takes_udp_super_frames)
 
-    def _renew(self, now: float) -> None:
-        if self._version != self._core.version or now >= self._forget_at:
-            self._forget_flows()
-            self._version = self._core.version
-            self._forget_at = now + FLOW_SECONDS
+    # What is forgotten
 
-    def _forget_flows(self) -> None:
-        """Forget decisions only: a neighbour that floods addresses must not have all ends made anew for each."""
-        self.flush()
+    def _renew(self, now: float) -> None:
+        if self._version == self._core.version and now < self._forget_at:
+            return
+        if self._version == -1:
+            self._drop_ends()
         self._outbound.clear()
+        self._pump.forget_flows()
+        # Decisions only: a neighbour that floods addresses must not have all ends made anew for each.
         self._inbound.clear()
-        self._last = None
         for receiver in self._receivers.values():
             self._teach(receiver, {})
+        self._version = self._core.version
+        self._forget_at = now + FLOW_SECONDS
+
+    def _drop_ends(self) -> None:
+        """Let go of the ends of connections that are no more."""
+        is_there = self._core.has_link
+        self._senders = {link: sender for link, sender in self._senders.items() if is_there(link)}
+        self._receivers = {link: receiver for link, receiver in self._receivers.items() if is_there(link)}

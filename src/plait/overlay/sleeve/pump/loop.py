@@ -21,7 +21,7 @@ from plait.overlay.sleeve.native.flows import NativeFlows
 from plait.overlay.sleeve.plait1.engine import Engine
 from plait.overlay.sleeve.pump.channel import NodeChannel, NodeGone
 from plait.overlay.sleeve.pump.core import PumpCore, ToBridge, Work
-from plait.overlay.sleeve.pump.flows import Flows
+from plait.overlay.sleeve.pump.flows import Flows, Rest
 from plait.overlay.sleeve.pump.input import BUFFER_BYTES, UdpInput
 from plait.overlay.sleeve.pump.link import Link
 from plait.overlay.sleeve.pump.output import UdpOutput
@@ -37,6 +37,9 @@ FRAMES_PER_BURST = 64
 
 PACKETS_PER_ROUND = 64
 """Packets of the node per round."""
+
+RUN_SECONDS = 1.0
+"""That known flows are moved before anything else is looked at, unless it is ready: a counter is never older."""
 
 SWEEP_INTERVAL = 60.0
 _FLOW_HEAD_BYTES = 64
@@ -77,9 +80,11 @@ class Loop:
         self._inputs = [UdpInput(each, buffer) for pair in sockets for each in (pair.plain, pair.df)]
         self._peers = PeerSockets(sockets, port, buffer, self._watch, self._unwatch)
         self._output = UdpOutput(self._core, sockets, self._peers.get)
-        self._flows = None if tools.flows is None else Flows(tools.flows, self._core, self._tap, self._output, buffer)
         self._channel = NodeChannel(channel)
         self._poll = select.epoll()
+        self._flows = None
+        if tools.flows is not None:
+            self._flows = Flows(tools.flows, self._core, self._tap, self._output, buffer, self._poll.fileno())
         self._now = monotonic()
         self._sweep_at = self._now + SWEEP_INTERVAL
         self._complain_at = self._now
@@ -109,9 +114,16 @@ class Loop:
 
     def _round(self) -> None:
         patience = max(0.0, self._sweep_at - self._now)
-        ready = self._poll.poll(min(patience, PACING_INTERVAL) if self._core.is_held_back else patience)
+        if self._core.is_held_back:
+            patience = min(patience, PACING_INTERVAL)
+        if self._flows is not None:
+            self._run(self._flows, min(patience, RUN_SECONDS))
+            patience = 0.0
+        ready = self._poll.poll(patience)
         self._now = monotonic()
         for fd, events in ready:
+            if self._flows is not None and events == select.EPOLLIN and self._flows.serves(fd):
+                continue
             # A message of the node may have closed a socket that was ready too.
             handler = self._handlers.get(fd)
             if handler is not None:
@@ -121,30 +133,52 @@ class Loop:
         if self._now >= self._sweep_at:
             self._sweep()
 
+    def _run(self, flows: Flows, seconds: float) -> None:
+        """Have the frames of known flows moved, and do what was given back."""
+        now = monotonic()
+        try:
+            given_back = flows.run(now + seconds, now)
+            self._now = monotonic()
+            if isinstance(given_back, Rest):
+                self._feed(flows, given_back)
+            elif given_back is not None:
+                self._capture()
+        except TapGone as gone:
+            self._lose_tap(gone)
+
+    def _feed(self, flows: Flows, rest: Rest) -> None:
+        core = self._core
+        burst = self._buffer, rest.size, rest.step, rest.source.remote, self._now
+        for work in core.received(*burst) if rest.is_whole else core.received_from(rest.link, *burst):
+            self._do(work)
+        flows.learn_inbound(rest.link)
+        self._carry_out()
+
     def _watch(self, link: Link, source: UdpInput) -> None:
         fd = source.socket.fileno()
         self._handlers[fd] = partial(self._read_peer, link, source)
         self._poll.register(fd, select.EPOLLIN)
+        if self._flows is not None:
+            self._flows.watch(link, source)
 
     def _unwatch(self, source: UdpInput) -> None:
         fd = source.socket.fileno()
         self._poll.unregister(fd)
         del self._handlers[fd]
+        if self._flows is not None:
+            self._flows.unwatch(source)
 
     def _read_tap(self) -> None:
-        flows, now = self._flows, self._now
         until = monotonic() + SLICE
         try:
-            while True:
-                if flows is not None and flows.forward(until, now):
-                    break
-                if self._capture() or monotonic() > until:
-                    break
+            while not self._capture() and monotonic() <= until:
+                pass
         except TapGone as gone:
-            self._poll.unregister(self._tap_fd)
-            self._channel.send([ipc.Complaint(_tap_gone(gone))])
-            return
-        self._carry_out()
+            self._lose_tap(gone)
+
+    def _lose_tap(self, gone: TapGone) -> None:
+        self._poll.unregister(self._tap_fd)
+        self._channel.send([ipc.Complaint(_tap_gone(gone))])
 
     def _capture(self) -> bool:
         """Read a burst for the core, and send it; True if nothing waits any more. Raises TapGone."""
@@ -159,6 +193,7 @@ class Loop:
             last = bytes(super_frame[:_FLOW_HEAD_BYTES])
             for work in core.captured_super(super_frame, now):
                 self._do(work)
+            self._carry_out()
         if flows is not None and last:
             flows.learn_outbound(core.outbound_flow(last))
         return super_frame is None and len(frames) < FRAMES_PER_BURST
@@ -169,22 +204,9 @@ class Loop:
     def _read_peer(self, link: Link, source: UdpInput, events: int) -> None:
         if events & select.EPOLLERR:
             self._read_errors(link, source)
-        if self._flows is None:
-            self._read_udp(source)
-        else:
-            self._read_flows(self._flows, link, source)
-
-    def _read_flows(self, flows: Flows, link: Link, source: UdpInput) -> None:
-        core, now = self._core, self._now
-        until = monotonic() + SLICE
-        while (rest := flows.deliver(link, source, until, now)) is not None:
-            burst = self._buffer, rest.size, rest.step, source.remote, now
-            for work in core.received(*burst) if rest.is_whole else core.received_from(link, *burst):
-                self._do(work)
-            flows.learn_inbound(link)
-            if monotonic() > until:
-                break
-        self._carry_out()
+        self._read_udp(source)
+        if self._flows is not None:
+            self._flows.learn_inbound(link)
 
     def _read_udp(self, source: UdpInput) -> None:
         core, buffer, now = self._core, self._buffer, self._now
