@@ -396,6 +396,24 @@ def test_a_weave_peer_is_not_flooded(monkeypatch: pytest.MonkeyPatch) -> None:
         assert payload == f.noise(50000) * 4
 
 
+def test_flows_that_hash_alike_all_arrive() -> None:
+    with pair("compiled", Way()) as (a, b):
+        native = a.loop._flows
+        assert native is not None
+        place = native._native.library.plait_place
+        alike: dict[int, list[bytes]] = {}
+        for number in range(40_000):
+            source = b"\x02\xcc" + number.to_bytes(4, "big")
+            alike.setdefault(place(f.MAC_B + source), []).append(source)
+        sources = max(alike.values(), key=len)[:8]
+        assert len(sources) == 8
+        for _ in range(3):
+            a.put([f.unfinished("udp4", bytes(64), source=source) for source in sources])
+            a.work()
+            b.work()
+            assert {packet[6:12] for packet in packets(b.taken())} == set(sources)
+
+
 def test_a_table_that_changes_is_asked_again() -> None:
     """A container that moves to the other host is found there by the next frame."""
     with pair("compiled", Way()) as (a, b):

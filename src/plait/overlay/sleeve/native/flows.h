@@ -15,7 +15,7 @@ enum {
     PLAIT_LABELS = 8,
     PLAIT_INBOUND_FLOWS = 32,
     PLAIT_ACCEPTED = 256,
-    PLAIT_PLACES = 1024,
+    PLAIT_PLACES = 4096, /* for 1024 flows: pump/flows.py */
     PLAIT_NEIGHBOURS = 3,
     PLAIT_SOURCES = 1024,
     PLAIT_TOUCHED = 16,
