@@ -209,7 +209,6 @@ int plait_weave_take(struct plait_weave_sender *sender, uint8_t *raw, size_t byt
 /* The frames of a burst; where they are counts until the burst is over. */
 struct frames {
     size_t count;
-    size_t bytes;
     const uint8_t *at[MAX_FRAMES];
     uint32_t lengths[MAX_FRAMES];
 };
@@ -219,7 +218,7 @@ static int read_records(const struct plait_weave_receiver *receiver, const uint8
                         struct frames *frames) {
     const struct plait_inbound *inbound = &receiver->inbound;
     static const uint8_t special[ETHERNET];
-    size_t count = frames->count, total = frames->bytes;
+    size_t count = frames->count;
     for (size_t at = 0, length; at < bytes; at += RECORD + length) {
         const uint8_t *record = data + at, *frame = record + RECORD;
         if (bytes - at < RECORD || count == MAX_FRAMES)
@@ -231,10 +230,8 @@ static int read_records(const struct plait_weave_receiver *receiver, const uint8
             return 0;
         frames->at[count] = frame;
         frames->lengths[count++] = (uint32_t)length;
-        total += length;
     }
     frames->count = count;
-    frames->bytes = total;
     return 1;
 }
 
@@ -293,7 +290,7 @@ static size_t take_burst(void *of, const uint8_t *data, const struct plait_burst
     static struct frames frames;
     struct plait_weave_receiver *receiver = of;
     size_t at = 0, opened;
-    frames.count = frames.bytes = 0;
+    frames.count = 0;
     while (at < burst->size) {
         size_t bytes = burst->size - at < burst->step ? burst->size - at : burst->step;
         uint32_t forged = receiver->inbound.forged;

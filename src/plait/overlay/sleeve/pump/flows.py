@@ -35,7 +35,7 @@ class Rest(NamedTuple):
     """Nothing of the burst was taken before: its first datagram says who sent it."""
 
 
-class Frame(NamedTuple):
+class Frame:
     """A frame for the core is pending at the tap."""
 
 
