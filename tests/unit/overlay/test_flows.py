@@ -25,7 +25,7 @@ from plait.mesh.name import PeerName
 from plait.overlay.sleeve import ipc
 from plait.overlay.sleeve.cutting import PythonCutter
 from plait.overlay.sleeve.native.engine import CompiledEngine
-from plait.overlay.sleeve.native.flows import NativeFlows
+from plait.overlay.sleeve.native.flows import NativeFlows, NativePump
 from plait.overlay.sleeve.plait1.engine import PythonEngine
 from plait.overlay.sleeve.plait1.keys import Cipher
 from plait.overlay.sleeve.pump import loop, pacing
@@ -394,6 +394,17 @@ def test_a_weave_peer_is_not_flooded(monkeypatch: pytest.MonkeyPatch) -> None:
             seen += b.taken()
         payload = b"".join(packet[54 + 12 :] for raw in seen for packet in f.packets(raw))
         assert payload == f.noise(50000) * 4
+
+
+def test_a_socket_that_the_c_has_no_place_for_is_read_by_the_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process with very many descriptors: nothing may be left unread."""
+    monkeypatch.setattr(NativePump, "can_serve", lambda self, fd: False)
+    with pair("compiled", Way()) as (a, b):
+        for _ in range(3):
+            a.put([f.unfinished("udp4", bytes(64))])
+            a.work()
+            b.work()
+            assert len(packets(b.taken())) == 1
 
 
 def test_flows_that_hash_alike_all_arrive() -> None:

@@ -6,8 +6,9 @@ A sender or receiver is the C structure of one end of a connection, and what a c
 from abc import ABC, abstractmethod
 from collections.abc import Collection
 from enum import IntEnum
-from typing import Any, NamedTuple
+from typing import Any
 
+from plait.overlay.sleeve.moved import Delivered, Sent
 from plait.overlay.sleeve.native.declarations import declarations
 from plait.overlay.sleeve.native.engine import CompiledEngine
 
@@ -29,41 +30,6 @@ class End(IntEnum):
     """Nothing can be read; the errno says why."""
     OTHER = 4
     """Something is ready that is not ours."""
-
-
-class Sent(NamedTuple):
-    """What a sender did."""
-
-    captured: int
-    """Frames and super-frames from the tap."""
-    frames: int
-    """What these became."""
-    datagrams: int
-    bytes: int
-    failed: int
-    """Datagrams."""
-    error: int
-    """The errno of the last that failed."""
-
-
-class Delivered(NamedTuple):
-    """What a receiver did."""
-
-    datagrams: int
-    data_datagrams: int
-    bytes: int
-    """Of the datagrams that were not given back."""
-    frames: int
-    """Of the neighbour."""
-    injected: int
-    """Frames and super-frames that these became."""
-    forged: int
-    malformed: int
-    replayed: int
-    refused: int
-    """Frames that the tap did not take."""
-    tap_errno: int | None
-    """Of the last frame that was written; None if there was none."""
 
 
 class NativeFlows:
@@ -102,13 +68,16 @@ class NativePump:
         flows[next((at for at in ours if not flows[at]), place)] = flow.struct
         self._flows.append(flow)
 
+    def can_serve(self, fd: int) -> bool:
+        """Say whether a descriptor has a place in the C's table: not one of a large number."""
+        return bool(fd < self._library.PLAIT_SOURCES)
+
     def set_source(self, fd: int, receiver: "NativeReceiver | None") -> None:
-        """Say who receives by a descriptor, None if the core does; of a large number it always does."""
-        if fd < self._library.PLAIT_SOURCES:
-            source, null = self._struct.sources[fd], self._ffi.NULL
-            source.plait1 = source.weave = null
-            if receiver is not None:
-                setattr(source, receiver.place, receiver.struct)
+        """Say who receives by a descriptor that can be served, None if the core does."""
+        source = self._struct.sources[fd]
+        source.plait1 = source.weave = self._ffi.NULL
+        if receiver is not None:
+            setattr(source, receiver.place, receiver.struct)
 
     def forget_flows(self) -> None:
         """Know no flow from here."""

@@ -1,13 +1,12 @@
 """Flows in the format between two plait nodes: the C structures of plait1_flows.h, with the keys of a link's ends."""
 
-from plait.overlay.sleeve.native.flows import NativeFlows, NativeReceiver, NativeSender, Sent
+from plait.overlay.sleeve.datagram import MAX_PAYLOAD_BYTES
+from plait.overlay.sleeve.moved import Sent
+from plait.overlay.sleeve.native.flows import NativeFlows, NativeReceiver, NativeSender
 from plait.overlay.sleeve.plait1 import wire
 from plait.overlay.sleeve.plait1.codec import Opener, Sealer
+from plait.overlay.sleeve.plait1.engine import MAX_SEND_SEGMENTS
 
-MAX_RUN = 64
-"""Datagrams of one send: UDP_MAX_SEGMENTS before Linux 6.9."""
-
-MAX_PAYLOAD_BYTES = 65507
 _LOW = (1 << 64) - 1
 
 
@@ -33,7 +32,11 @@ class Plait1Sender(NativeSender):
             return False
         self._key = key  # the C side lives as long as it
         struct.key, struct.limit = native, min(limit, _LOW)
-        batch.socket, batch.max_payload, batch.max_run = socket_fd, min(max_payload, MAX_PAYLOAD_BYTES), MAX_RUN
+        batch.socket, batch.max_payload, batch.max_run = (
+            socket_fd,
+            min(max_payload, MAX_PAYLOAD_BYTES),
+            MAX_SEND_SEGMENTS,
+        )
         clear = wire.clear_header(self._us, wire.Kind.RECORDS, 0, encrypted=key is not None)
         self.flows.ffi.memmove(struct.clear, clear, len(clear))
         return True

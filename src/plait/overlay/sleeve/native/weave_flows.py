@@ -4,24 +4,13 @@ Their datagrams are sealed by the libsodium that PyNaCl brings: C calls its func
 """
 
 from functools import cache
+from importlib import import_module
 from typing import Any, NamedTuple
 
 from plait.overlay.sleeve.crypto import DIRECTIONS, Opener, Sealer
-from plait.overlay.sleeve.native.flows import NativeFlows, NativeReceiver, NativeSender, Sent
+from plait.overlay.sleeve.moved import Route, Sent
+from plait.overlay.sleeve.native.flows import NativeFlows, NativeReceiver, NativeSender
 from plait.overlay.sleeve.sender import Path
-
-
-class Route(NamedTuple):
-    """How datagrams reach a neighbour by the sockets for everybody."""
-
-    plain_fd: int
-    df_fd: int
-    remote: bytes
-    """Its address, as the kernel has it."""
-    source: tuple[int, int, bytes]
-    """The control message that names ours."""
-    max_run: int
-    """Datagrams of one send."""
 
 
 class Box(NamedTuple):
@@ -35,10 +24,9 @@ class Box(NamedTuple):
 def box() -> Box | None:
     """Find the functions; None where PyNaCl has them not (before 1.6), or not where they can be called."""
     try:
-        from nacl._sodium import ffi, lib  # type: ignore[import-not-found]
-
-        functions = [ffi.addressof(lib, name) for name in ("crypto_secretbox_easy", "crypto_secretbox_open_easy")]
-        return Box(*(int(ffi.cast("uintptr_t", function)) for function in functions))
+        sodium = import_module("nacl._sodium")
+        ffi, names = sodium.ffi, ("crypto_secretbox_easy", "crypto_secretbox_open_easy")
+        return Box(*(int(ffi.cast("uintptr_t", ffi.addressof(sodium.lib, name))) for name in names))
     except (ImportError, AttributeError):
         return None
 

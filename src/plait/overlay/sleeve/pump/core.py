@@ -17,7 +17,7 @@ from plait.overlay.sleeve.cutting import Cutter
 from plait.overlay.sleeve.datagram import heartbeat_uid, is_all_zero
 from plait.overlay.sleeve.fragment import fragment_ipv4
 from plait.overlay.sleeve.icmp import too_big_answer
-from plait.overlay.sleeve.native.flows import Delivered, Sent
+from plait.overlay.sleeve.moved import Delivered, Sent
 from plait.overlay.sleeve.plait1.engine import Buffer, Engine
 from plait.overlay.sleeve.plait1.superframe import PLAIN_VNET, layout
 from plait.overlay.sleeve.plait1.wire import VNET_BYTES
@@ -231,11 +231,6 @@ class PumpCore:
         """Whether frames come with labels of the kernel's datapath."""
         return bool(self._short_ids)
 
-    def flow_head(self, raw: bytes) -> bytes:
-        """Give what all frames of a flow begin with: two addresses, and the kernel's labels if there are some."""
-        has_labels = self._short_ids and labels(raw) is not None
-        return raw[VNET_BYTES : _LABELS_END if has_labels else _MACS_END]
-
     def outbound_flow(self, raw: bytes) -> tuple[Link, bytes] | None:
         """Give the link that carries all frames of the flow that a captured one was of, and what they begin with.
 
@@ -253,7 +248,7 @@ class PumpCore:
         link = self._links.get(copy[2])
         if link is None or link.path.remote is None:
             return None
-        return link, self.flow_head(raw)
+        return link, raw[VNET_BYTES : _MACS_END if ids is None else _LABELS_END]
 
     def is_inbound_flow(self, link: Link, macs: bytes) -> bool:
         """Say whether all frames of a neighbour for us between these addresses go into the bridge, and only there."""

@@ -73,8 +73,9 @@ class Flows:
     def unwatch(self, source: UdpInput) -> None:
         """Leave a socket alone that is about to be closed."""
         fd = source.socket.fileno()
-        self._pump.set_source(fd, None)
-        self._served.discard(fd)
+        if fd in self._served:
+            self._served.discard(fd)
+            self._pump.set_source(fd, None)
         self._sources.pop(fd, None)
 
     def listen(self, peer: int) -> None:
@@ -199,7 +200,7 @@ class Flows:
             receiver = self._receivers[link] = self._new_receiver(link)
             receiver.set_descriptors(fd, self._tap.fd)
             self._teach(receiver, self._inbound.get(link, {}))
-        if receiver.load() is not (fd in self._served):
+        if (receiver.load() and self._pump.can_serve(fd)) is not (fd in self._served):
             self._served ^= {fd}
             self._pump.set_source(fd, receiver if fd in self._served else None)
 

@@ -11,7 +11,7 @@ from struct import Struct
 from plait.host import udp
 from plait.overlay.outer import ip_udp_bytes, is_ipv6
 from plait.overlay.sleeve import ipc
-from plait.overlay.sleeve.native.weave_flows import Route
+from plait.overlay.sleeve.moved import Route
 from plait.overlay.sleeve.plait1.engine import MAX_SEND_SEGMENTS, Buffer
 from plait.overlay.sleeve.pump.core import PumpCore
 from plait.overlay.sleeve.pump.link import Link, Outgoing, Payloads, Socket, SuperFrame
