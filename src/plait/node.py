@@ -158,7 +158,12 @@ class Node:
             self._follow_addresses,
         )
         self._pulse = Pulse(
-            self._pump, self._bridge, host.kernel, self._overlays, self._troubles, lambda: self._is_ready
+            self._pump,
+            self._bridge,
+            host.kernel,
+            self._troubles,
+            lambda: self._overlays.needs_user_space,
+            lambda: self._is_ready,
         )
         self._watching = Watching(
             config,

@@ -11,7 +11,6 @@ from plait.errors import PlaitError
 from plait.health import Fault
 from plait.overlay.bridge import BridgeKeeper
 from plait.overlay.fastdp.datapath import KernelDatapath
-from plait.overlay.manager import OverlayManager
 from plait.overlay.sleeve import ipc
 from plait.overlay.sleeve.supervisor import Pump
 from plait.troubles import Troubles
@@ -24,22 +23,26 @@ PUMP_CHANCES = 2
 
 
 class Pulse:
-    """Of one node. `is_ready` says whether the node has begun: a pump that starts is waited for elsewhere."""
+    """Of one node."""
 
     def __init__(
         self,
         pump: Pump,
         bridge: BridgeKeeper,
         kernel: KernelDatapath | None,
-        overlays: OverlayManager,
         troubles: Troubles,
+        needs_user_space: Callable[[], bool],
         is_ready: Callable[[], bool],
     ) -> None:
+        """`needs_user_space`: frames of a neighbour go by the pump, as far as is known.
+
+        `is_ready`: the node has begun; a pump that starts is waited for elsewhere.
+        """
         self._pump = pump
         self._bridge = bridge
         self._kernel = kernel
-        self._overlays = overlays
         self._troubles = troubles
+        self._needs_user_space = needs_user_space
         self._is_ready = is_ready
         self._ring_position: int | None = None
         self.stats: ipc.Stats | None = None
@@ -49,11 +52,15 @@ class Pulse:
 
     async def look(self) -> list[Fault]:
         """Look now, for at most a few seconds; gives what does not work."""
-        self.stats = await self._pump.stats() if self._is_ready() else None
+        is_ready = self._is_ready()
+        stats = await self._pump.stats() if is_ready else None
         try:
             lacks = await asyncio.to_thread(self._lacks)
         except (PlaitError, OSError) as error:
             lacks = [f"the links of this host cannot be looked at: {error}"]
+        if self._is_ready() is not is_ready:
+            return await self.look()  # the start ended meanwhile: nobody asked the pump
+        self.stats = stats
         self.faults = [*self._pump_faults(), *(Fault(what, "it is put right within seconds") for what in lacks)]
         return self.faults
 
@@ -88,7 +95,7 @@ class Pulse:
         who = "the pump is not running" if pid is None else f"the pump (process {pid}) does not answer"
         what, cure = f"{who}: it moves no frames in user space", "it is replaced by itself within seconds"
         self._troubles.report("pump silent", what, cure)
-        return [Fault(what, cure, is_fatal=self._kernel is None or self._overlays.needs_user_space)]
+        return [Fault(what, cure, is_fatal=self._kernel is None or self._needs_user_space())]
 
     def _lacks(self) -> list[str]:
         kernel = [] if self._kernel is None else self._kernel.lacks()
