@@ -39,12 +39,17 @@ def kinds(host: Host) -> list[str]:
     return [event["Kind"] for event in happened(host)]
 
 
+def wait_until_all_is_well(host: Host) -> None:
+    wait_until(lambda: health(host)[1]["State"] == "ok", f"all is well at {host.name}; {health(host)}", PATIENCE)
+
+
 def pair(lab: Lab, *extra: str) -> tuple[Host, Host]:
     one, other = lab.host("h1"), lab.host("h2")
     one.launch(extra=extra)
     other.launch(one, extra=extra)
     wait_for_neighbours(one, "h2")
-    wait_until(lambda: health(one)[1]["State"] == "ok", f"all is well; {health(one)}", PATIENCE)
+    for host in (one, other):
+        wait_until_all_is_well(host)
     return one, other
 
 

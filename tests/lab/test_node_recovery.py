@@ -164,7 +164,8 @@ def test_a_hundred_attaches_and_detaches_leave_nothing(pair: Pair) -> None:
     for node, listing in zip((pair.one, *containers), before, strict=True):
         assert same(listing, snapshot(node))
     assert len(os.listdir(process / "fd")) <= open_files + 2  # our own connections
-    assert len(os.listdir(process / "task")) <= threads + 1
+    # Python's pool of threads grows to its size as it is needed; one left by each operation would be 100.
+    assert len(os.listdir(process / "task")) <= threads + 10
     assert report(pair.one)["Plait"]["Attached"] == 1
 
 

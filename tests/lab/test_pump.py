@@ -26,7 +26,7 @@ from plait.overlay.sleeve.datagram import (
     encode_records,
     special_frame,
 )
-from plait.overlay.sleeve.outbox import MAX_WAITING_EVENTS
+from plait.overlay.sleeve.outbox import MAX_WAITING_EVENTS, SEQUENCES_PER_PUMP
 from plait.overlay.sleeve.pump.counters import COUNTERS
 from plait.testing.lab import Host, Lab
 from plait.testing.lab.fixtures import lab
@@ -329,8 +329,8 @@ def test_forged_and_replayed_datagrams(pair: list[Site]) -> None:
     a, b = pair
     name = a.name.to_bytes6()
     records = encode_records([record(a, b, special_frame(100))])
-    # Far ahead of the numbers that the pump itself uses.
-    sealer = Sealer(name, key_between(1, 2), is_outbound=True, first_sequence=1 << 30)
+    # Ahead of the numbers that the pump itself uses: of frames that containers send by themselves.
+    sealer = Sealer(name, key_between(1, 2), is_outbound=True, first_sequence=SEQUENCES_PER_PUMP + 1000)
     good = sealer.seal(records, df=False)
     forged = good[:-1] + bytes([good[-1] ^ 1])
 
