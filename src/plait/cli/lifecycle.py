@@ -26,6 +26,8 @@ from plait.paths import LOG_NAME, PID_NAME, SOCKET_NAME
 LAUNCH_PATIENCE = 30.0
 # Docker's grace for a container, which is what Weave's stop gave.
 STOP_PATIENCE = 10.0
+# How long the kernel may take to close what a killed node had open.
+KILLED_PATIENCE = 2.0
 # Reset takes interfaces from containers one by one.
 RESET_PATIENCE = 60.0
 # A log that is longer when a node is launched is put aside (one such log is kept).
@@ -144,13 +146,18 @@ def _reset_here(bridge: str, run_dir: Path, state_dir: Path) -> list[str]:
 
 
 def _is_running(client: Client) -> bool:
-    try:
-        client.request("GET", "/status")
-    except NotRunning:
-        return False
-    except NodeUnreachable:
-        pass  # somebody is there, and busy or ending
-    return True
+    """Whether somebody listens; one that was killed still does for a moment, and breaks off, so ask that one again."""
+    deadline = time.monotonic() + KILLED_PATIENCE
+    while True:
+        try:
+            client.request("GET", "/status")
+            return True
+        except NotRunning:
+            return False
+        except NodeUnreachable:
+            if time.monotonic() > deadline:
+                return True  # busy, or ending
+        time.sleep(_POLL_INTERVAL)
 
 
 def _daemon_words(ctx: click.Context) -> Iterator[str]:

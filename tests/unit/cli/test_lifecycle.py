@@ -4,7 +4,9 @@ import json
 import os
 import shlex
 import signal
+import socket
 import sys
+import threading
 from collections.abc import Iterator
 from ipaddress import ip_network
 from pathlib import Path
@@ -108,6 +110,23 @@ def test_launch_in_json(host: Host) -> None:
 def test_a_second_launch_ends_with_3(host: Host) -> None:
     host.plait("launch")
     assert host.plait("launch") == (3, "", "plait is already running; you can stop it with 'plait stop'.\n")
+
+
+def test_what_a_killed_node_still_has_open_is_no_node(host: Host) -> None:
+    host.run_dir.mkdir()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(host.run_dir / "plait.sock"))
+        listener.listen()
+
+        def die() -> None:
+            for _ in range(3):
+                listener.accept()[0].close()
+            listener.close()
+
+        dying = threading.Thread(target=die)
+        dying.start()
+        assert host.plait("launch") == (0, f"{NAME}\n", "")
+        dying.join()
 
 
 def test_the_node_gets_what_was_said_and_nothing_else(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
