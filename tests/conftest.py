@@ -7,9 +7,14 @@ from collections.abc import Generator
 from typing import Any, ClassVar
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import golden
 from golden import TALLY
+
+# How long an example takes says something of the machine, not of the code.
+settings.register_profile("plait", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("plait")
 
 # Kinds of tests that CI may leave out, by the beginning of the reason: they need what no package brings.
 MAY_BE_SKIPPED = ("PLAIT_WEAVER",)

@@ -278,7 +278,7 @@ def test_values_that_make_no_sense_are_damage(tmp_path: Path, statement: str) ->
         assert store.damage is not None
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**32), cut=st.booleans())
 def test_any_damage_gives_an_open_store(tmp_path_factory: pytest.TempPathFactory, seed: int, cut: bool) -> None:
     state_dir = tmp_path_factory.mktemp("state")

@@ -316,7 +316,7 @@ _ACTIONS = st.one_of(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(_PIECES, max_size=25).map("".join) | st.text(max_size=30) | st.lists(_ACTIONS, max_size=3).map("".join))
 def test_any_text_is_refused_or_executed(text: str) -> None:
     try:
@@ -328,7 +328,7 @@ def test_any_text_is_refused_or_executed(text: str) -> None:
     assert isinstance(made, str)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(_ACTIONS)
 def test_any_action_is_parsed_or_refused_and_never_breaks_the_evaluator(text: str) -> None:
     samples: list[object] = [REPORT, None, [], "text", 1, {"Attrs": {"a": [{}]}}]

@@ -103,7 +103,7 @@ def step(allocator: Allocator, number: int, event: tuple[str, object]) -> None:
             codec.decode_state(action.payload)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.booleans(), st.lists(events, max_size=25))
 def test_the_books_stay_in_order(has_seed: bool, history: list[tuple[str, object]]) -> None:
     us = Settings(Voter(US, 1), "us", UNIVERSE, (US, OTHERS[0]) if has_seed else ())
@@ -121,7 +121,7 @@ def test_the_books_stay_in_order(has_seed: bool, history: list[tuple[str, object
         assert {address for piece in ours for address in range(*piece)} == recorded & set(range(*LIMITS))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(rings, rings)
 def test_a_failed_merge_takes_nothing(first: RingState, second: RingState) -> None:
     ring = Ring(LIMITS, US)

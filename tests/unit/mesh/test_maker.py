@@ -3,7 +3,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from golden import cases, document
@@ -519,7 +519,6 @@ def _do(node: Node, running: dict[str, float], verb: str, number: int) -> None:
             running.pop(address)
 
 
-@settings(deadline=None)
 @given(_steps)
 def test_whatever_happens_dials_are_few_new_and_the_deadline_lies_ahead(steps: list[tuple[str, int, float]]) -> None:
     node = Node()

@@ -166,7 +166,7 @@ def _distances(records: list[PeerRecord], start: PeerName, *, only_established: 
     return distances
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(symmetric_meshes(), st.booleans())
 def test_following_next_hops_leads_to_every_peer_by_a_shortest_way(records: list[PeerRecord], is_data: bool) -> None:
     routes = {record.name: Routes.compute(record.name, records) for record in records}
@@ -183,7 +183,7 @@ def test_following_next_hops_leads_to_every_peer_by_a_shortest_way(records: list
             assert (steps if at == destination else None) == distances.get(destination)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(symmetric_meshes(), st.booleans())
 def test_every_reachable_peer_gets_one_copy_of_a_broadcast(records: list[PeerRecord], is_data: bool) -> None:
     routes = {record.name: Routes.compute(record.name, records) for record in records}

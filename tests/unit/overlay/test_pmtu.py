@@ -162,7 +162,7 @@ def test_cost_of_common_paths(ceiling: int, passes: int, datagrams: int, size_by
 
 @pytest.mark.parametrize("icmp", [False, True])
 @given(ceiling=st.integers(600, 9216), below=st.integers(0, 8000), rtt=st.sampled_from([0.0, 0.001, 0.02, 0.25, 0.9]))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_without_loss_the_result_is_at_most_seven_bytes_low(icmp: bool, ceiling: int, below: int, rtt: float) -> None:
     passes = max(ceiling - below, 552)
     path = Path(passes, icmp=icmp, rtt=rtt)
@@ -174,7 +174,7 @@ def test_without_loss_the_result_is_at_most_seven_bytes_low(icmp: bool, ceiling:
 
 
 @given(ceiling=st.integers(1280, 9216), below=st.integers(0, 8000), loss=st.floats(0, 0.05), seed=st.integers(0, 2**32))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_with_loss_the_path_is_never_overrated_and_known_before_long(
     ceiling: int, below: int, loss: float, seed: int
 ) -> None:
@@ -276,7 +276,7 @@ def test_an_acknowledgement_above_a_lowered_ceiling_is_ignored() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(-10, 9999), st.floats(0, 40)), max_size=60))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_whatever_peer_and_routers_say_sizes_stay_within_bounds(calls: list[tuple[int, int, float]]) -> None:
     search = PathMtu()
     now = 0.0
@@ -303,7 +303,7 @@ def test_whatever_peer_and_routers_say_sizes_stay_within_bounds(calls: list[tupl
 
 
 @given(st.lists(st.tuples(st.integers(0, 2000), st.floats(0, 20)), max_size=40))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_forged_hints_never_lower_the_mtu(hints: list[tuple[int, float]]) -> None:
     path = settled(1500)
     for mtu, seconds in hints:

@@ -276,7 +276,7 @@ def test_a_session_says_what_the_captured_router_said(name: str, us: str, peer: 
 losses = st.floats(0.0, 1.0)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(losses, losses, st.integers(614, 1500), st.integers(614, 1500), st.booleans(), st.integers(0, 2**32))
 def test_established_when_the_loss_ends(
     loss: float, loss_back: float, path: int, path_back: int, sends_icmp: bool, seed: int

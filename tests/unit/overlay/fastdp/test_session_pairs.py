@@ -226,7 +226,7 @@ def test_flapping_while_on_hold_does_not_bring_it_back() -> None:
 # The path's MTU
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.integers(576, 9000),
     st.integers(576, 9000),

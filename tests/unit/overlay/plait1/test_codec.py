@@ -6,7 +6,7 @@ from struct import pack_into
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from plait.overlay.sleeve.plait1 import wire
@@ -583,7 +583,6 @@ def samples_of(ends: Ends) -> list[bytes]:
 
 
 @HOW
-@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(script=st.lists(st.tuples(st.integers(0, 9), faults), max_size=12), step=st.integers(0, 300))
 def test_damage_is_counted_and_never_raises(
     script: list[tuple[int, list[tuple[str, int, int]]]], step: int, cipher: Cipher | None

@@ -260,7 +260,7 @@ class Receiver:
                 self.window.add(sequence, run.mask)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 2**32),
     kind=st.sampled_from(f.KINDS),
@@ -309,14 +309,14 @@ def _packets_in(raw: bytes, sent: e.Sent, arriving: list[bytes]) -> list[bytes]:
     return [packet for number in numbers for packet in packets[number * each : (number + 1) * each]]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(rng=st.randoms(use_true_random=False))
 def test_both_engines_judge_damage_alike(compiled: Engine, rng: random.Random) -> None:
     case = e.damaged_case(random.Random(rng.getrandbits(64)))
     assert case.run(compiled) == case.run(PythonEngine())
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(data=st.binary(min_size=1, max_size=400), numbers=st.tuples(*[st.integers(0, 400)] * 3), how=st.data())
 def test_both_engines_judge_noise_alike(compiled: Engine, data: bytes, numbers: tuple[int, int, int], how: Any) -> None:
     at, end, step = numbers[0] % len(data), len(data), max(1, numbers[2])
@@ -325,7 +325,7 @@ def test_both_engines_judge_noise_alike(compiled: Engine, data: bytes, numbers: 
     assert case.run(compiled) == case.run(PythonEngine())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     kind=st.sampled_from(f.KINDS),
     how=st.sampled_from(list(e.KEYS)),

@@ -80,7 +80,7 @@ def test_probes_that_are_lost_only_take_time(loss: float) -> None:
         assert all(1500 - RESOLUTION < session.path_mtu <= 1500 for session in sessions(world)), f"seed {seed}"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(576, 9000),
     st.integers(576, 9000),

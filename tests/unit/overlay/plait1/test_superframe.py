@@ -173,7 +173,7 @@ def test_no_other_packet_becomes_one() -> None:
         assert as_super_frame(raw) is None
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     kind=st.sampled_from(f.KINDS),
     flags=st.integers(0, 255),
