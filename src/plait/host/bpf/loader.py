@@ -20,6 +20,9 @@ from plait.host.kernel_errors import kernel_error
 LOG_LINES = 8
 """So many of the last lines of the verifier's log are told."""
 
+# BPF_LOG_LEVEL1 and BPF_LOG_STATS of the kernel's bpf_verifier.h: each step that it takes; how many there were.
+LOG_STEPS = 1
+LOG_STATISTICS = 4
 _LOG_BYTES = 16 << 20  # only what is written of it takes memory; the kernel takes up to 1 GB
 _LOAD = Struct("=IIQQIIQII16s")  # type, count, instructions, license, log level, log size, log, version, flags, name
 _INFO = Struct("=II8s")  # struct bpf_prog_info: type, id, tag
@@ -147,12 +150,17 @@ def _described(spec: MapSpec) -> str:
     return f"{spec.kind.name} with {spec.max_entries} entries, {sizes}, flags {spec.flags:#x}"
 
 
-def _load_program(program: ProgramCode, license: str, maps: Mapping[str, Map]) -> Program:
+def linked(program: ProgramCode, maps: Mapping[str, Map]) -> bytes:
+    """Give a program's instructions with the descriptors of its maps in them."""
     code = bytearray(program.code)
     for relocation in program.relocations:
         code[relocation.offset + 1] = code[relocation.offset + 1] & 0x0F | _PSEUDO_MAP_FD << 4
         pack_into("<i", code, relocation.offset + 4, maps[relocation.map].fd)
-    fd = _verified(program.name, bytes(code), license)
+    return bytes(code)
+
+
+def _load_program(program: ProgramCode, license: str, maps: Mapping[str, Map]) -> Program:
+    fd = _verified(program.name, linked(program, maps), license)
     try:
         _, number, tag = _INFO.unpack(info(fd, _INFO.size))
     except OSError as error:
@@ -184,7 +192,9 @@ class CodeRefused(OSError):
     log = ""
 
 
-def load_code(name: str, code: bytes, license: str, *, log_bytes: int = 0) -> tuple[int, str]:
+def load_code(
+    name: str, code: bytes, license: str, *, log_bytes: int = 0, log_level: int = LOG_STEPS
+) -> tuple[int, str]:
     """Have the kernel take instructions; give the descriptor and the verifier's log, of up to `log_bytes`.
 
     Raise CodeRefused.
@@ -192,7 +202,7 @@ def load_code(name: str, code: bytes, license: str, *, log_bytes: int = 0) -> tu
     instructions = ctypes.create_string_buffer(code, len(code))
     terms = ctypes.create_string_buffer(license.encode("ascii", "replace"))
     log = ctypes.create_string_buffer(log_bytes or 1)
-    logging = (1, log_bytes, ctypes.addressof(log)) if log_bytes else (0, 0, 0)
+    logging = (log_level, log_bytes, ctypes.addressof(log)) if log_bytes else (0, 0, 0)
     places = (ctypes.addressof(instructions), ctypes.addressof(terms))
     head = (PROG_TYPE_SCHED_CLS, len(code) // _INSTRUCTION, *places)
     try:

@@ -226,21 +226,21 @@ INLINE __u32 packets_in(struct __sk_buff *skb)
 /* Say where the VXLAN device is to send the frame, and that it is ours. Not 0 if it cannot be said. */
 INLINE int address(struct __sk_buff *skb, struct nexthop *to, __u32 source, __u32 destination, __u8 ttl)
 {
-	struct bpf_tunnel_key key = {
-		.tunnel_id = source | destination << 12,
-		.tunnel_ttl = ttl,
-	};
+	union { __u64 words[(sizeof(struct bpf_tunnel_key) + 7) / 8]; struct bpf_tunnel_key key; } tunnel = {};
+	struct bpf_tunnel_key *key = &tunnel.key;
 	__u64 flags = BPF_F_ZERO_CSUM_TX | BPF_F_DONT_FRAGMENT;
 
+	key->tunnel_id = source | destination << 12;
+	key->tunnel_ttl = ttl;
 	if (to->flags & NH_IPV6) {
 		flags |= BPF_F_TUNINFO_IPV6;
-		__builtin_memcpy(key.remote_ipv6, &to->remote6, sizeof(to->remote6));
+		__builtin_memcpy(key->remote_ipv6, &to->remote6, sizeof(to->remote6));
 		/* Hosts have several addresses of IPv6, and the neighbour knows us by one. */
-		__builtin_memcpy(key.local_ipv6, &to->local6, sizeof(to->local6));
+		__builtin_memcpy(key->local_ipv6, &to->local6, sizeof(to->local6));
 	} else {
-		key.remote_ipv4 = swap32(to->remote);
+		key->remote_ipv4 = swap32(to->remote);
 	}
-	if (skb_set_tunnel_key(skb, &key, sizeof(key), flags))
+	if (skb_set_tunnel_key(skb, key, sizeof(*key), flags))
 		return -1;
 	skb->mark = OURS;
 	return 0;
