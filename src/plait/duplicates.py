@@ -16,7 +16,7 @@ from plait.ipam.check import Use
 from plait.mesh.name import PeerName
 from plait.mesh.router import Router
 from plait.mesh.transport import Transport
-from plait.overlay.fastdp.announcements import Announcements
+from plait.overlay.announcements import Announcements
 from plait.state import Store
 from plait.troubles import Troubles
 

@@ -38,9 +38,9 @@ from plait.mesh.gossip import GossipData
 from plait.mesh.name import PeerName
 from plait.mesh.questions import CHANNEL as QUESTIONS_CHANNEL
 from plait.mesh.transport import Transport
+from plait.overlay.announcements import CHANNEL as MACS_CHANNEL
+from plait.overlay.announcements import Announcements
 from plait.overlay.bridge import BridgeKeeper, BridgeSettings
-from plait.overlay.fastdp.announcements import CHANNEL as MACS_CHANNEL
-from plait.overlay.fastdp.announcements import Announcements
 from plait.overlay.fastdp.control import FastdpControl
 from plait.overlay.manager import OverlayManager
 from plait.overlay.sleeve.supervisor import Pump
@@ -103,6 +103,7 @@ class Node:
         )
         self._announcements = Announcements(self.name, self._router.peers, self._on_announcement)
         self._router.register(MACS_CHANNEL, self._announcements)
+        self._bridge = BridgeKeeper(BridgeSettings(config.bridge, str(self.name), self._host.mtu))
         kernel = None
         if host.kernel is not None:
             kernel = FastdpControl(host.kernel, host.left, self._pump.send, _now())
@@ -115,11 +116,10 @@ class Node:
             self._troubles.warn,
             kernel=kernel,
             local_mtu=host.mtu,
+            containers=self._bridge.container_macs,
             on_containers=self._announce,
         )
         self._liaison.transport, self._liaison.overlays = self._transport, self._overlays
-        bridge = BridgeSettings(config.bridge, str(self.name), self._host.mtu)
-        self._bridge = BridgeKeeper(bridge)
         docker = DockerClient(config.docker_api) if config.docker_api else None
         self._attacher = Attacher(store, Bridge(config.bridge, host.mtu), docker, self._troubles.warn)
         self.names: Resolver | None = None
@@ -220,7 +220,7 @@ class Node:
             Task("pump", self._pump.run),
             Task("overlay timers", self._overlays.run_timers),
             Task("interfaces", self._overlays.watch_interfaces),
-            Task("datapath", self._overlays.keep_kernel),
+            Task("datapath", self._overlays.host.keep),
             Task("reconcile", self._upkeep.keep_reconciled),
             Task("names", self._upkeep.keep_resolved),
             Task("pulse", self._pulse.keep_looking),
@@ -307,7 +307,7 @@ class Node:
             self.names.containers_have(holdings.container_addresses(self._store))
 
     def _on_announcement(self) -> None:
-        self._overlays.announced(self._announcements.owners())
+        self._overlays.host.announced(self._announcements.owners())
 
     def _on_pump_message(self, message: Any) -> None:
         self._overlays.pump_said(message)
@@ -381,7 +381,7 @@ class Node:
             return await self._troubles.keeping(self._attaching.attach(container, cidrs, multicast_route))
         finally:
             self._follow_addresses()
-            self._overlays.ask_kernel()
+            self._overlays.host.ask()
 
     async def name_container(self, container: str, addresses: list[str]) -> None:
         """See NodeService."""
@@ -394,7 +394,7 @@ class Node:
             return await self._troubles.keeping(self._attaching.detach(container, cidrs))
         finally:
             self._follow_addresses()
-            self._overlays.ask_kernel()
+            self._overlays.host.ask()
 
     async def expose(self, cidrs: list[str], masquerade: bool) -> list[str]:
         """See NodeService."""

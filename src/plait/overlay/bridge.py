@@ -3,11 +3,12 @@
 The node calls `ensure` again and again: what another tool removed or changed is put right, and said.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from plait.errors import AddressInUse
 from plait.host import sysctl
-from plait.host.netlink import Netlink
+from plait.host.netlink import Link, Netlink
 from plait.host.tap import MAX_MTU
 
 # Starts with the prefix by which Weave's own clean-up finds its links.
@@ -58,6 +59,11 @@ class BridgeKeeper:
         """Whether the tap is there: without it `ensure` can do nothing for it. Blocking: call in a thread."""
         with Netlink() as netlink:
             return netlink.link(TAP) is not None
+
+    def container_macs(self) -> list[bytes]:
+        """Give the MAC addresses of the containers in the bridge. Blocking: call in a thread. Raises PlaitError."""
+        with Netlink() as netlink:
+            return [mac for mac, _ in containers(netlink, netlink.ports(self.settings.name))]
 
     def _ensure_bridge(self, netlink: Netlink) -> list[str]:
         wanted = self.settings
@@ -116,3 +122,16 @@ class BridgeKeeper:
         sysctl.write(f"net.ipv6.conf.{name}.accept_ra", "0")
         for key, value in NEIGHBOUR_SETTINGS.items():
             sysctl.write(f"net.ipv4.neigh.{name}.{key}", value)
+
+
+def containers(netlink: Netlink, ports: Iterable[Link]) -> Iterator[tuple[bytes, Link]]:
+    """Give the MAC address of each container behind ports of a bridge, with its port: that of the veth's other end."""
+    for port in ports:
+        other = netlink.other_end(port) if port.kind == "veth" else None
+        if other is not None and other.mac:
+            yield octets(other.mac), port
+
+
+def octets(mac: str) -> bytes:
+    """Give the six bytes of a MAC address as people write it."""
+    return bytes.fromhex(mac.replace(":", ""))

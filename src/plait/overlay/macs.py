@@ -1,12 +1,13 @@
-"""Which MAC address is behind which peer, learned from traffic.
+"""Which MAC address is behind which peer: learned from traffic, or announced by the peer that has the container.
 
-Addresses captured here and addresses of other peers are kept apart, each with its own limit, so that no flood from
-afar evicts a container of this host. A local capture always wins: a container that moves here with its MAC address
-works at once (Weave refuses it until the remote entry ages out). It does not look at frames.
+What was announced holds before what was learned, so that no frame takes it away. Addresses captured here and addresses
+of other peers are kept apart, each with its own limit, so that no flood from afar evicts a container of this host.
+Among what was learned a local capture always wins: a container that moves here with its MAC address works at once
+(Weave refuses it until the remote entry ages out). It does not look at frames.
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from plait.overlay.ethernet import is_unicast_mac
@@ -64,8 +65,23 @@ class MacTable:
         self._max_remote = max_remote
         # Both are ordered by their last refresh: the oldest entry is first. A value says until when traffic
         # needs no refresh, which is `last_seen` plus a tenth of the maximum age.
+        self._announced: dict[bytes, bytes] = {}
         self._local: OrderedDict[bytes, float] = OrderedDict()
         self._remote: OrderedDict[bytes, tuple[bytes, float]] = OrderedDict()
+
+    def set_announced(self, owners: Mapping[bytes, bytes]) -> None:
+        """Take what the other peers say they have, address -> peer, in the place of what they said before."""
+        if owners == self._announced:
+            return
+        self.version += 1
+        self._announced = dict(owners)
+        for mac in owners.keys() & self._local.keys():
+            del self._local[mac]
+
+    @property
+    def announced(self) -> int:
+        """How many addresses other peers say they have."""
+        return len(self._announced)
 
     def learn_local(self, mac: bytes, now: float) -> None:
         """Note that this host sent a frame from `mac`; takes the address away from a remote peer."""
@@ -81,6 +97,9 @@ class MacTable:
 
     def remote_owner(self, mac: bytes) -> bytes | None:
         """Give the other peer behind an address, or None if it is unknown or local."""
+        announced = self._announced.get(mac)
+        if announced is not None:
+            return announced
         entry = self._remote.get(mac)
         return None if entry is None else entry[0]
 
@@ -132,6 +151,8 @@ class MacTable:
         if not is_unicast_mac(mac):
             return
         if mac not in self._local:
+            if mac in self._announced:
+                return
             self.version += 1
             entry = self._remote.pop(mac, None)
             if entry is not None:
@@ -143,7 +164,7 @@ class MacTable:
         self._local.move_to_end(mac)
 
     def _put_remote(self, mac: bytes, peer: bytes, now: float) -> None:
-        if not is_unicast_mac(mac):
+        if not is_unicast_mac(mac) or self._announced.get(mac, peer) != peer:
             return
         entry = self._remote.get(mac)
         if entry is None or entry[0] != peer:

@@ -4,7 +4,7 @@ import asyncio
 import errno
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -20,6 +20,7 @@ from plait.overlay.fastdp.description import KernelView
 from plait.overlay.fastdp.plan import Topology, carrier_of
 from plait.overlay.fastdp.session import FastdpSession
 from plait.overlay.fastdp.wire import parse_heartbeat
+from plait.overlay.host_keeper import HostKeeper
 from plait.overlay.live import Action, LiveConnection, Session, begin, remote_ip, vxlan_lack, weave_lack
 from plait.overlay.sleeve import actions as sleeve
 from plait.overlay.sleeve import ipc
@@ -76,12 +77,13 @@ class OverlayManager:
         *,
         kernel: FastdpControl | None = None,
         local_mtu: int = 1500,
+        containers: Callable[[], list[bytes]] = list,
         on_containers: Callable[[Iterable[bytes]], None] = lambda macs: None,
     ) -> None:
         """`ours`: overlays that this node offers, best first; fastdp only with a `kernel` that carries frames.
 
         `local_mtu`: the largest IP packet that a container of this host sends. `on_containers` gets the MAC addresses
-        of this host's containers now and then.
+        of this host's containers now and then; `containers` finds them where no `kernel` does; called in a thread.
         `path_mtu` answers (local IP, remote IP) from the kernel's knowledge without sending; raises OSError.
         `interface_mtus` gives the MTU of the interface towards each address, None without a route; called in a thread.
         """
@@ -93,8 +95,15 @@ class OverlayManager:
         self._warn = warn
         self._kernel = kernel
         self._local_mtu = local_mtu
-        self._on_containers = on_containers
-        self._kernel_asked = asyncio.Event()
+        self.host = HostKeeper(
+            kernel,
+            pump.send,
+            self._plan,
+            warn,
+            remotes=lambda: {live.fastdp.remote_ip for live in self._live.values() if live.fastdp is not None},
+            containers=containers,
+            on_containers=on_containers,
+        )
         self._live: dict[ConnectionId, LiveConnection] = {}
         self._by_peer: dict[PeerName, LiveConnection] = {}
         self._timer_moved = asyncio.Event()
@@ -148,7 +157,7 @@ class OverlayManager:
             self._set_connection(live)
             self._begin(live, live.user, lack)
         if live.fastdp is not None:
-            self._kernel_asked.set()
+            self.host.ask()
             port = None if self._kernel is None else self._kernel.kernel.port
             self._begin(live, live.fastdp, lack or vxlan_lack(link, port))
         self._plan()
@@ -276,35 +285,6 @@ class OverlayManager:
             live.fastdp.traffic_counted(kernel.traffic(event.source))
             self._perform(live, live.fastdp, live.fastdp.heartbeat_received(event.remote, heartbeat, _now()))
 
-    async def keep_kernel(self) -> None:
-        """Keep the datapath as it must be, until cancelled: now and then, and at once when asked."""
-        kernel = self._kernel
-        while kernel is not None:
-            self._kernel_asked.clear()
-            remotes = {live.fastdp.remote_ip for live in self._live.values() if live.fastdp is not None}
-            try:
-                for repair in await asyncio.to_thread(kernel.kernel.ensure, remotes):
-                    _log.info("%s", repair)
-            except (PlaitError, OSError) as error:
-                self._warn(f"the kernel's datapath cannot be kept in order ({error}): tried again in a moment")
-            self._on_containers(kernel.kernel.container_macs())
-            self._plan()
-            try:
-                async with asyncio.timeout(INTERFACE_INTERVAL):
-                    await self._kernel_asked.wait()
-            except TimeoutError:
-                kernel.kernel.sweep()
-
-    def announced(self, owners: Mapping[bytes, PeerName]) -> None:
-        """Other peers told which MAC addresses they have."""
-        if self._kernel is not None:
-            self._kernel.set_announced(owners)
-            self._plan()
-
-    def ask_kernel(self) -> None:
-        """Something changed that the datapath must know: a container came or went."""
-        self._kernel_asked.set()
-
     # Timers
 
     async def run_timers(self) -> None:
@@ -376,7 +356,7 @@ class OverlayManager:
             case fastdp.SendFrame(frame):
                 self._send_frame(live, frame)
             case fastdp.SetPath():
-                self._kernel_asked.set()
+                self.host.ask()
                 self._plan()
             case fastdp.Healthy():
                 self._follow(live, live.switch.healthy(overlay))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from plait.mesh.gossip import GossipRefused
 from plait.mesh.name import PeerName
-from plait.overlay.fastdp.announcements import MAX_MACS, WORDS_PER_MESSAGE, Announcements, MacNews, Word
+from plait.overlay.announcements import MAX_MACS, WORDS_PER_MESSAGE, Announcements, MacNews, Word
 
 US, ONE, TWO, STRANGER = (PeerName(number) for number in (1, 2, 3, 9))
 KNOWN = frozenset((US, ONE, TWO))

@@ -50,6 +50,11 @@ def test_known_unicast_goes_to_the_next_hop(forwarder: Forwarder) -> None:
     assert forwarder.captured(frame(THEIRS, OURS), 1.0) == Decision(False, False, False, ((c, b, d),))
 
 
+def test_what_a_peer_announced_goes_to_the_next_hop_unseen(forwarder: Forwarder) -> None:
+    forwarder.macs.set_announced({THEIRS: d})
+    assert forwarder.captured(frame(THEIRS, OURS), 0.0) == Decision(False, False, False, ((c, b, d),))
+
+
 def test_local_unicast_stays(forwarder: Forwarder) -> None:
     forwarder.captured(frame(BROADCAST_MAC, OTHERS), 0.0)
     assert forwarder.captured(frame(OTHERS, OURS), 0.0) is DROP

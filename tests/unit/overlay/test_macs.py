@@ -146,3 +146,43 @@ def test_addresses_that_are_no_senders_are_not_learned(address: bytes) -> None:
     table.learn_local(address, 0.0)
     table.learn_remote(address, A, 0.0)
     assert len(table) == 0
+
+
+def test_what_a_peer_announced_no_frame_takes_away() -> None:
+    table = MacTable()
+    table.learn_local(MAC, 0.0)
+    table.set_announced({MAC: A})
+    assert owner(table, MAC) == A.hex(":")
+    table.learn_local(MAC, 1.0)
+    table.learn_remote(MAC, B, 1.0)
+    assert owner(table, MAC) == A.hex(":")
+    assert table.moves == 0
+
+
+def test_what_is_announced_no_longer_is_where_it_was_seen() -> None:
+    table = MacTable()
+    table.set_announced({MAC: A})
+    table.learn_remote(MAC, A, 0.0)
+    table.set_announced({})
+    assert owner(table, MAC) == A.hex(":")
+    table.learn_local(MAC, 1.0)
+    assert owner(table, MAC) == B.hex(":")  # B is this host here
+
+
+def test_news_of_announced_addresses_are_news_for_flows() -> None:
+    table = MacTable()
+    table.set_announced({MAC: A})
+    version = table.version
+    table.set_announced({MAC: A})
+    assert table.version == version
+    table.set_announced({MAC: B})
+    assert table.version > version
+
+
+def test_no_flood_evicts_what_was_announced() -> None:
+    table = MacTable(max_remote=4)
+    table.set_announced({MAC: A})
+    for number in range(100):
+        table.learn_remote(mac(number), B, 0.0)
+    assert owner(table, MAC) == A.hex(":")
+    assert table.announced == 1

@@ -65,13 +65,13 @@ def test_a_removed_connection_is_not_wanted() -> None:
 
 
 def test_a_new_pump_is_told_everything_with_fresh_sequence_numbers() -> None:
-    outbox = put(Outbox(), connection(1), path(1, 1000), routes(1), ipc.SetLocalMtu(1400), special(1))
+    wishes: list[ipc.ToPump] = [routes(1), ipc.SetAnnounced({1: [bytes(6)]}), ipc.SetLocalMtu(1400)]
+    outbox = put(Outbox(), connection(1), path(1, 1000), *wishes, special(1))
     rest(outbox)
     put(outbox, special(2), ipc.QueryStats())
     for pumps in (1, 2):
         outbox.start_over()
-        told = [connection(1, KEY, pumps * SEQUENCES_PER_PUMP), path(1, 1000), routes(1), ipc.SetLocalMtu(1400)]
-        assert rest(outbox) == told
+        assert rest(outbox) == [connection(1, KEY, pumps * SEQUENCES_PER_PUMP), path(1, 1000), *wishes]
 
 
 @pytest.mark.parametrize(("key", "first"), [(KEY, SEQUENCES_PER_PUMP), (OTHER_KEY, 0), (None, 0)])

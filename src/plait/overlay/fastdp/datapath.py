@@ -27,7 +27,7 @@ from plait.host.bpf.maps import Map
 from plait.host.bpf.mirror import MapMirror
 from plait.host.bpf.ringbuf import RingBuffer
 from plait.host.netlink import Link, Netlink
-from plait.overlay.bridge import TAP
+from plait.overlay.bridge import TAP, containers, octets
 from plait.overlay.fastdp import tables
 from plait.overlay.fastdp.description import Description, MapUse, ProgramPlace, entries_used
 from plait.overlay.fastdp.plan import Tables, Underlay
@@ -127,10 +127,10 @@ class KernelDatapath:
             netlink.set_isolated(DEVICE, True)
             ports = [port for port in netlink.ports(self._bridge) if port.index not in (tap.index, device.index)]
             underlays = self._find_underlays(netlink, remotes)
-            containers = dict(_containers(netlink, bridge, ports))
+            here = {mac: Container(port.index, is_elsewhere=True) for mac, port in containers(netlink, ports)}
         self._write_conf()
         repairs += self._attach(self._points(ports, underlays))
-        self._containers.set(containers)
+        self._containers.set({octets(bridge.mac): Container(0, is_elsewhere=False)} | here)
         self._underlays = underlays
         return repairs
 
@@ -365,18 +365,6 @@ def remove(pins: Path) -> None:
         with suppress(KernelLacks):  # a kernel without filters has none of ours
             detach(link.index, direction, None, Way.CLSACT)
     shutil.rmtree(pins, ignore_errors=True)
-
-
-def _containers(netlink: Netlink, bridge: Link, ports: Iterable[Link]) -> Iterator[tuple[bytes, Container]]:
-    yield _octets(bridge.mac), Container(0, is_elsewhere=False)
-    for port in ports:
-        other = netlink.other_end(port) if port.kind == "veth" else None
-        if other is not None and other.mac:
-            yield _octets(other.mac), Container(port.index, is_elsewhere=True)
-
-
-def _octets(mac: str) -> bytes:
-    return bytes.fromhex(mac.replace(":", ""))
 
 
 def _interface_name(index: int) -> str:

@@ -77,6 +77,12 @@ class SetKernel(_Message, frozen=True):
     carried: dict[int, int]
 
 
+class SetAnnounced(_Message, frozen=True):
+    """Node to pump: other peers and the MAC addresses of their containers, as they say; none that is here."""
+
+    macs: dict[int, list[bytes]]
+
+
 class SendSpecial(_Message, frozen=True):
     """Node to pump: send a special frame of `length` bytes: 14 zero bytes, then `uid` if given, then zeros."""
 
@@ -110,6 +116,7 @@ ToPump = (
     | RemoveConnection
     | SetRoutes
     | SetKernel
+    | SetAnnounced
     | SendSpecial
     | SendProbe
     | SetLocalMtu

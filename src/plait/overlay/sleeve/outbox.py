@@ -17,6 +17,7 @@ MAX_WAITING_EVENTS = 1024
 _Key = tuple[str, int]
 _ROUTES: _Key = ("routes", 0)
 _KERNEL: _Key = ("kernel", 0)
+_ANNOUNCED: _Key = ("announced", 0)
 _LOCAL_MTU: _Key = ("local mtu", 0)
 _STATS: _Key = ("stats", 0)
 
@@ -51,6 +52,8 @@ class Outbox:
                 self._want(_ROUTES, message)
             case ipc.SetKernel():
                 self._want(_KERNEL, message)
+            case ipc.SetAnnounced():
+                self._want(_ANNOUNCED, message)
             case ipc.SetLocalMtu():
                 self._want(_LOCAL_MTU, message)
             case ipc.QueryStats():

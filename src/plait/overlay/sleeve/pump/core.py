@@ -121,6 +121,8 @@ class PumpCore:
                 self._short_ids = {short_id: _name(peer) for short_id, peer in short_ids.items()}
                 self._kernel_mtus = {_name(peer): mtu for peer, mtu in carried.items()}
                 self._forwarder.set_carried(self._kernel_mtus)
+            case ipc.SetAnnounced(macs):
+                self._macs.set_announced({mac: _name(peer) for peer, theirs in macs.items() for mac in theirs})
             case ipc.SetLocalMtu(mtu):
                 self._set_local_mtu(mtu)
             case ipc.SendSpecial() | ipc.SendProbe():
@@ -336,7 +338,8 @@ class PumpCore:
         """Give the counters and the MAC table (its first MAX_REPORTED_MACS entries)."""
         macs = self._macs
         counters = self.counters | self._forwarder.dropped
-        counters |= {"macs": len(macs), "mac_moves": macs.moves, "macs_evicted": macs.evicted}
+        counters |= {"macs": len(macs), "macs_announced": macs.announced}
+        counters |= {"mac_moves": macs.moves, "macs_evicted": macs.evicted}
         learned = [
             ipc.LearnedMac(mac.hex(":"), int.from_bytes(self._us if peer is None else peer, "big"), last_seen)
             for (mac, peer, last_seen), _ in zip(macs, range(MAX_REPORTED_MACS), strict=False)

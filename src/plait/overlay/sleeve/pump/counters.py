@@ -28,6 +28,7 @@ CORE_COUNTERS = {
 COUNTERS = CORE_COUNTERS | {
     **DROP_REASONS,
     "macs": "MAC addresses known now",
+    "macs_announced": "MAC addresses that other nodes say are theirs, where the kernel carries no frames",
     "mac_moves": "MAC addresses that changed their host",
     "macs_evicted": "MAC addresses forgotten because the table was full",
     "tap_refused": "frames the tap did not take",
