@@ -13,10 +13,16 @@ from lab.fastdp_lab import (
     wait_for_mesh,
     wait_for_overlay,
 )
-from lab.node_lab import check_logs, wait_for_neighbours
-from lab.path_lab import both_ways, narrow, wait_for_path
+from lab.node_lab import check_logs, report, wait_for_neighbours
+from lab.path_lab import both_ways, narrow, statistic, wait_for_path
+from plait.overlay.fastdp.datapath import DEVICE
 from plait.overlay.fastdp.tables import HopFlag, Via
 from plait.testing.lab import Container, Host, Lab, wait_until
+from plait.testing.lab.checksum import checksum
+
+PORT = 6784
+HOPS = 64
+"""The outer TTL of frames that start here (fastdp.bpf.c)."""
 
 MULTICAST = bytes.fromhex("01005e000105")
 
@@ -52,6 +58,11 @@ def wait_for_relay(near: Host, far: Host) -> None:
     wait_until(lambda: next_hop(near, far).via is Via.VXLAN, "the kernel has a way", PATIENCE)
 
 
+def outer_headers(frames: list[bytes]) -> list[bytes]:
+    """The IP headers of those that are VXLAN over IPv4."""
+    return [frame[14:34] for frame in frames if frame[12:14] == b"\x08\x00" and frame[36:38] == PORT.to_bytes(2, "big")]
+
+
 def test_a_middle_host_relays_in_the_kernel(lab: Lab) -> None:
     hosts, (one, two, three) = chain(lab)
     for near, far in ((0, 1), (1, 0), (1, 2), (2, 1)):
@@ -64,6 +75,27 @@ def test_a_middle_host_relays_in_the_kernel(lab: Lab) -> None:
     assert one.ping(three, size=1422, dont_fragment=True).ok
     assert two.ping(three, count=20).ok
     broadcasts_arrive_once(one, two, three, groups=(BROADCAST, MULTICAST))
+    check_logs(lab)
+
+
+def test_relayed_frames_are_not_unpacked(lab: Lab) -> None:
+    """Only the outer IP header changes, so no frame of a container comes in by the VXLAN device of the middle host."""
+    hosts, (one, _, three) = chain(lab)
+    wait_for_relay(hosts[0], hosts[2])
+    wait_for_relay(hosts[2], hosts[0])
+    for end in (hosts[0], hosts[2]):
+        wait_until(lambda end=end: HopFlag.DIRECT in next_hop(hosts[1], end).flags, "it is direct", PATIENCE)  # type: ignore[misc]
+    before = statistic(hosts[1], DEVICE, "rx_packets")
+    with hosts[2].capture("eth0") as capture:
+        assert one.ping(three, count=500, interval=0.002).ok
+        relayed = [header for header in outer_headers(capture.frames()) if header[8] == HOPS - 1]
+    assert statistic(hosts[1], DEVICE, "rx_packets") - before < 100, "heartbeats and ARP alone come by it"
+    assert len(relayed) >= 500
+    assert set(map(checksum, relayed)) == {0}
+    counted = report(hosts[1])["Plait"]["Datapath"]["Neighbours"]
+    assert all(min(each["TxPackets"], each["RxPackets"]) >= 500 for each in counted), counted
+    assert {each["NickName"] for each in counted} == {"h1", "h3"}
+    both_ways(one, three, 10_000_000)
     check_logs(lab)
 
 

@@ -2,8 +2,8 @@
 /* plait's datapath in the kernel: frames between containers and the VXLAN of other hosts.
  *
  *   from_container  ingress of each port of the bridge but the overlays' own: frames that containers send
- *   from_underlay   ingress of each interface towards other hosts: strips the outer headers (direct mode)
- *   from_vxlan      ingress of the VXLAN device: what from_underlay left to it, relays, broadcasts, heartbeats
+ *   from_underlay   ingress of each interface towards other hosts: strips the outer headers, relays (direct mode)
+ *   from_vxlan      ingress of the VXLAN device: what from_underlay left to it, broadcasts, heartbeats
  *   to_vxlan        egress of the VXLAN device, a port of the bridge: frames that the bridge floods
  *   from_tap        ingress of the pump's tap: frames that came through user space, kept from posing as VXLAN
  *   to_tap          egress of the pump's tap: lets nobody but us put short ids in front of a frame
@@ -178,16 +178,16 @@ INLINE __u32 owner_of(struct mac *key)
 	return UNKNOWN;
 }
 
-/* The length of the IP packet, or of the largest segment that a super-frame will be cut into. */
-INLINE __u32 packet_length(struct __sk_buff *skb)
+/* The length of the IP packet behind `outer` bytes, or of the largest segment that a super-frame will be cut into. */
+INLINE __u32 packet_length(struct __sk_buff *skb, __u32 outer)
 {
-	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	void *data = (void *)(long)skb->data + outer, *end = (void *)(long)skb->data_end;
 	struct ethhdr *eth = data;
 	__u32 l4 = ETH_HLEN, headers;
 	__u8 protocol;
 
 	if (!skb->gso_size)
-		return skb->len - ETH_HLEN;
+		return skb->len - outer - ETH_HLEN;
 	if (data + ETH_HLEN + sizeof(struct iphdr) > end)
 		return skb->len;
 	if (eth->h_proto == swap16(ETH_P_IP)) {
@@ -213,14 +213,14 @@ INLINE __u32 packet_length(struct __sk_buff *skb)
 
 /* How many packets a frame stands for: a super-frame may reach the other end cut otherwise, or whole. gso_segs would say
  * it, but is forgotten whenever headers are added or taken away. */
-INLINE __u32 packets_in(struct __sk_buff *skb)
+INLINE __u32 packets_in(struct __sk_buff *skb, __u32 outer)
 {
 	__u32 size = skb->gso_size, headers;
 
 	if (!size)
 		return 1;
-	headers = packet_length(skb) - size;
-	return (skb->len - ETH_HLEN - headers + size - 1) / size;
+	headers = packet_length(skb, outer) - size;
+	return (skb->len - outer - ETH_HLEN - headers + size - 1) / size;
 }
 
 /* Say where the VXLAN device is to send the frame, and that it is ours. Not 0 if it cannot be said. */
@@ -364,18 +364,18 @@ INLINE int send(struct __sk_buff *skb, struct conf *c, __u32 source, __u32 desti
 		return drop(DROP_RETURNED);
 	if (to->via == VIA_PUMP)
 		return to_pump(skb, c, source, destination);
-	if (packet_length(skb) > to->mtu) {
+	if (packet_length(skb, 0) > to->mtu) {
 		/* Who sends too much is told so: by the kernel if the underlay's interface is the limit, else by the pump.
 		 * The kernel's answer to a relayed frame would come back as one that the next hop sent here. */
 		if (!(to->flags & NH_KERNEL_ANSWERS) || arrived_from != UNKNOWN)
 			return to_pump(skb, c, source, destination);
 	} else if (to->flags & NH_DIRECT) {
-		count_tx(to->hop, packets_in(skb), skb->len);
+		count_tx(to->hop, packets_in(skb, 0), skb->len);
 		sent = encapsulate(skb, c, to, source, destination, ttl);
 		if (sent >= 0)
 			return sent;
 	} else {
-		count_tx(to->hop, packets_in(skb), skb->len);
+		count_tx(to->hop, packets_in(skb, 0), skb->len);
 	}
 	if (address(skb, to, source, destination, ttl))
 		return drop(DROP_NO_TUNNEL);
@@ -386,7 +386,7 @@ INLINE int send(struct __sk_buff *skb, struct conf *c, __u32 source, __u32 desti
 INLINE void flood(struct __sk_buff *skb, struct conf *c, __u32 source, __u32 arrived_from, __u8 ttl)
 {
 	struct fan *tree = map_lookup(&trees, &source);
-	__u32 packets = packets_in(skb);
+	__u32 packets = packets_in(skb, 0);
 
 	if (!tree)
 		return;
@@ -605,7 +605,7 @@ SECTION("tc") int from_vxlan(struct __sk_buff *skb)
 	 * VXLAN device with the key that the frame had. It is for a container here, and nothing is learned from it. */
 	if (source == c->our_id)
 		return here && destination == from ? deliver(here) : drop(DROP_ECHO);
-	count_rx(from, packets_in(skb), skb->len);
+	count_rx(from, packets_in(skb, 0), skb->len);
 	if (destination != c->our_id)
 		return tunnel.tunnel_ttl > 1 ? send(skb, c, source, destination, from, tunnel.tunnel_ttl - 1) :
 					       drop(DROP_RETURNED);
@@ -617,16 +617,22 @@ SECTION("tc") int from_vxlan(struct __sk_buff *skb)
 	return is_forged_vxlan(skb, c) ? drop(DROP_FORGED) : TC_ACT_OK; /* into the bridge */
 }
 
+/* The network identifier: short ids of destination and source. */
+INLINE __u32 vni_of(struct tunnel *t)
+{
+	return t->vxlan[4] << 16 | t->vxlan[5] << 8 | t->vxlan[6];
+}
+
 /* Take `size` bytes of outer headers off a frame for a container of this host, and deliver it; leave all others be. */
 INLINE int strip(struct __sk_buff *skb, struct conf *c, struct tunnel *t, __u32 from, __s32 size, __u16 outer)
 {
 	__u64 flags = BPF_F_ADJ_ROOM_FIXED_GSO;
-	__u32 vni = t->vxlan[4] << 16 | t->vxlan[5] << 8 | t->vxlan[6];
+	__u32 source = vni_of(t) & 0xfff;
 	struct container *here;
 	struct ethhdr inner;
 	struct mac key;
 
-	if (vni >> 12 != c->our_id || (vni & 0xfff) == c->our_id)
+	if (source == c->our_id)
 		return TC_ACT_OK;
 	__builtin_memcpy(&inner, &t->inner, sizeof(inner));
 	if (inner.h_proto != swap16(ETH_P_IP) && inner.h_proto != swap16(ETH_P_IPV6))
@@ -641,14 +647,68 @@ INLINE int strip(struct __sk_buff *skb, struct conf *c, struct tunnel *t, __u32 
 		return TC_ACT_OK;
 	if (skb_store_bytes(skb, 0, &inner, sizeof(inner), 0))
 		return drop(DROP_NO_TUNNEL);
-	learn(inner.h_source, LEARNED_PEER, vni & 0xfff);
-	count_rx(from, packets_in(skb), skb->len);
+	learn(inner.h_source, LEARNED_PEER, source);
+	count_rx(from, packets_in(skb, 0), skb->len);
 	return redirect_peer(here->port, 0);
 }
 
 INLINE int is_vxlan(struct tunnel *t, struct conf *c)
 {
 	return t->udp.dest == c->port && t->vxlan[0] == VXLAN_FLAGS && !t->vxlan[7];
+}
+
+/* The next hop of a frame for another peer, if a new outer IP header is all that it takes to pass it on. */
+INLINE struct nexthop *onward(struct __sk_buff *skb, struct conf *c, struct tunnel *t, __u32 from, __u32 outer, __u8 ttl,
+			      __u16 version)
+{
+	__u32 destination = vni_of(t) >> 12, source = vni_of(t) & 0xfff;
+	struct nexthop *to = map_lookup(&nexthops, &destination);
+
+	if (!to || to->via != VIA_VXLAN || (to->flags & (NH_DIRECT | NH_IPV6)) != (NH_DIRECT | version) ||
+	    to->hop == from || source == c->our_id || ttl <= 1 || t->udp.check || is_special(&t->inner) ||
+	    packet_length(skb, outer) > to->mtu)
+		return 0;
+	return to;
+}
+
+/* `outer` is the length of all that is in front of the inner Ethernet header, `size` that of the IP header. */
+INLINE int pass_on(struct __sk_buff *skb, struct nexthop *to, __u32 from, __u32 outer, void *ip, __u32 size)
+{
+	__u32 packets = packets_in(skb, outer), bytes = skb->len - outer;
+
+	if (skb_store_bytes(skb, ETH_HLEN, ip, size, 0))
+		return drop(DROP_NO_TUNNEL);
+	count_rx(from, packets, bytes);
+	count_tx(to->hop, packets, bytes);
+	return redirect_neigh(to->underlay, 0, 0, 0);
+}
+
+INLINE int relay6(struct __sk_buff *skb, struct conf *c, struct outer6 *o, __u32 from)
+{
+	struct ipv6hdr ip = o->ip;
+	struct nexthop *to = onward(skb, c, &o->t, from, sizeof(*o), ip.hop_limit, NH_IPV6);
+
+	if (!to)
+		return TC_ACT_OK;
+	ip.hop_limit--;
+	__builtin_memcpy(&ip.saddr, &to->local6, sizeof(ip.saddr));
+	__builtin_memcpy(&ip.daddr, &to->remote6, sizeof(ip.daddr));
+	return pass_on(skb, to, from, sizeof(*o), &ip, sizeof(ip));
+}
+
+INLINE int relay(struct __sk_buff *skb, struct conf *c, struct outer *o, __u32 from)
+{
+	struct iphdr ip = o->ip;
+	struct nexthop *to = onward(skb, c, &o->t, from, sizeof(*o), ip.ttl, 0);
+
+	if (!to)
+		return TC_ACT_OK;
+	ip.ttl--;
+	ip.saddr = to->local;
+	ip.daddr = to->remote;
+	ip.check = 0;
+	ip.check = ip_checksum(&ip);
+	return pass_on(skb, to, from, sizeof(*o), &ip, sizeof(ip));
 }
 
 INLINE int from_underlay6(struct __sk_buff *skb, struct conf *c)
@@ -666,6 +726,8 @@ INLINE int from_underlay6(struct __sk_buff *skb, struct conf *c)
 	if (!from || from->local.words[0] != local.words[0] || from->local.words[1] != local.words[1] ||
 	    from->local.words[2] != local.words[2] || from->local.words[3] != local.words[3])
 		return TC_ACT_OK;
+	if (vni_of(&p->o.t) >> 12 != c->our_id)
+		return relay6(skb, c, &p->o, from->id);
 	return strip(skb, c, &p->o.t, from->id, sizeof(struct outer6), swap16(ETH_P_IPV6));
 }
 
@@ -688,6 +750,8 @@ SECTION("tc") int from_underlay(struct __sk_buff *skb)
 	from = map_lookup(&neighbours, &remote);
 	if (!from || from->local != p->o.ip.daddr)
 		return TC_ACT_OK;
+	if (vni_of(&p->o.t) >> 12 != c->our_id)
+		return relay(skb, c, &p->o, from->id);
 	return strip(skb, c, &p->o.t, from->id, sizeof(struct outer), swap16(ETH_P_IP));
 }
 
