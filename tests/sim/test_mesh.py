@@ -7,8 +7,6 @@ import pytest
 from plait.testing.sim import Simulation
 from plait.testing.sim.node import SimNode
 
-pytestmark = pytest.mark.timeout(300)  # a hundred nodes take a minute, and more where others work too
-
 
 def start_sparse(simulation: Simulation, nodes: list[SimNode], degree: int) -> None:
     """Start nodes that each call some earlier ones, without discovery: a connected, random graph."""

@@ -27,7 +27,7 @@ _IP_PMTUDISC_DONT, _IP_PMTUDISC_DO, _IP_PMTUDISC_PROBE = 0, 2, 3
 _SO_RCVBUFFORCE = 33  # asm-generic/socket.h
 _BLOCK_BYTES = 1 << 20
 _UDP_HEAD = struct.Struct("!Q")
-_QUIET_SECONDS = 0.3  # after this long without a datagram the rest is taken to be lost
+_QUIET_SECONDS = 1.0  # after this long without a datagram the rest is taken to be lost
 _BUFFER_BYTES = 16 << 20
 
 
