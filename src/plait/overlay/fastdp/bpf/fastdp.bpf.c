@@ -665,8 +665,8 @@ INLINE struct nexthop *onward(struct __sk_buff *skb, struct conf *c, struct tunn
 	struct nexthop *to = map_lookup(&nexthops, &destination);
 
 	if (!to || to->via != VIA_VXLAN || (to->flags & (NH_DIRECT | NH_IPV6)) != (NH_DIRECT | version) ||
-	    to->hop == from || source == c->our_id || ttl <= 1 || t->udp.check || is_special(&t->inner) ||
-	    packet_length(skb, outer) > to->mtu)
+	    to->hop == from || source == c->our_id || ttl <= 1 || skb->vlan_present || t->udp.check ||
+	    is_special(&t->inner) || packet_length(skb, outer) > to->mtu)
 		return 0;
 	return to;
 }
