@@ -109,8 +109,10 @@ def check_logs(lab: Lab) -> None:
     """No node of the lab met anything it could not explain."""
     for host in lab.nodes:
         path = host.directory / "state" / "plait.log"
-        for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
-            assert not any(word in line for word in _TROUBLE_WORDS), f"{host.name}: {line}"
+        lines = path.read_text(errors="replace").splitlines() if path.exists() else []
+        for number, line in enumerate(lines):
+            about = "\n".join(lines[max(0, number - 5) : number + 60])
+            assert not any(word in line for word in _TROUBLE_WORDS), f"{host.name}: {about}"
 
 
 def explained(done: Completed, status: int, *parts: str) -> str:

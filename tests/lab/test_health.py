@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lab.fastdp_lab import mac_of
+from lab.fastdp_lab import mac_of, wait_for_overlay
 from lab.node_lab import client, log, report, wait_for_neighbours
 from lab.path_lab import USER_SPACE
 from plait.testing.lab import Host, Lab, wait_until
@@ -144,6 +144,8 @@ def test_what_happens_is_kept_and_can_be_followed(lab: Lab) -> None:
     wanted = {"node_started", "peer_joined", "connection_up", "mtu_changed"}
     wait_until(lambda: wanted <= set(kinds(one)), "all that a new peer brings is told", PATIENCE)
     # Which overlay is established first is chance, so the change is made.
+    for near, far in ((one, other), (other, one)):
+        wait_for_overlay(near, far, "fastdp")
     lab.cut(one, other, udp=(6784,))
     wait_until(lambda: any(map(is_fall_to_plait1, happened(one))), "the change of overlay is told", PATIENCE)
     assert {event["Nickname"] for event in happened(one, "--peer", "h2")} <= {"h2", ""}
