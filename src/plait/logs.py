@@ -43,10 +43,14 @@ class _Repeated:
     def filter(self, record: logging.LogRecord) -> bool:
         """Say whether a record is to be written."""
         now = time.monotonic()
-        for (name, level, message), count in self._repeats.due(now):
-            text = f"repeated {count} times: {message}"
-            self._handler.emit(logging.LogRecord(name, level, "", 0, text, None, None))
-        return self._repeats.passes((record.name, record.levelno, record.getMessage()), now)
+        self._handler.acquire()  # threads log too, and logging itself takes this only to write
+        try:
+            for (name, level, message), count in self._repeats.due(now):
+                text = f"repeated {count} times: {message}"
+                self._handler.emit(logging.LogRecord(name, level, "", 0, text, None, None))
+            return self._repeats.passes((record.name, record.levelno, record.getMessage()), now)
+        finally:
+            self._handler.release()
 
 
 class PatientHandler(logging.Handler):

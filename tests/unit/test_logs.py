@@ -3,7 +3,10 @@
 import fcntl
 import logging
 import os
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -84,3 +87,26 @@ def test_one_event_is_one_line(ends: tuple[int, int], monkeypatch: pytest.Monkey
     assert first.endswith(r" INFO plait: peer evil?2026-01-01 ERROR plait: ?[2J\udcff")
     assert second.endswith(" ERROR plait: a defect")
     assert trace[-1] == "ValueError: planted"
+
+
+def test_threads_log_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More sentences than are remembered, from several threads that change often."""
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    interval = sys.getswitchinterval()
+    with Path(os.devnull).open("wb") as nowhere, ThreadPoolExecutor(8) as threads:
+        monkeypatch.setattr(logs, "_STANDARD_ERROR", nowhere.fileno())
+        sys.setswitchinterval(1e-6)
+        try:
+            logs.set_up("info")
+
+            def log(thread: int) -> None:
+                for number in range(1000):
+                    logging.getLogger("plait").info("thread %d says %d", thread, number)
+
+            for each in [threads.submit(log, thread) for thread in range(8)]:
+                each.result()
+        finally:
+            sys.setswitchinterval(interval)
+            root.handlers[:] = before
+            root.setLevel(level)
