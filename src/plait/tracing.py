@@ -18,6 +18,7 @@ from plait.mesh.addresses import join_address
 from plait.mesh.name import PeerName
 from plait.mesh.router import Router
 from plait.overlay.bridge import TAP
+from plait.overlay.ethernet import octets
 from plait.overlay.fastdp import tables
 from plait.overlay.fastdp.description import KernelView
 from plait.overlay.manager import OverlayManager
@@ -195,15 +196,18 @@ class Tracer:
             return None
         if mac == scene.bridge_mac or any(each.mac == mac for each in scene.endpoints):
             return Owner(scene.us, "it is attached here")
-        if state.kernel is not None:
+        if state.kernel is None:
+            announced = self._overlays.host.announced_by(octets(mac))
+        else:
             described, names = state.kernel.description, {each: peer for peer, each in state.kernel.ids.items()}
+            announced = names.get(described.announced.get(mac, tables.NO_ID))
+        if announced is not None:
+            return Owner(announced, "that peer announced it")
+        if state.kernel is not None:
             for known, _, short_id in described.learned:
                 if known == mac and (short_id is None or short_id in names):
                     peer = scene.us if short_id is None else names[short_id]
                     return Owner(peer, "the kernel learned it from its frames")
-            announced = names.get(described.announced.get(mac, tables.NO_ID))
-            if announced is not None:
-                return Owner(announced, "that peer announced it")
         for learned in () if state.pump is None else state.pump.macs:
             if learned.mac == mac:
                 return Owner(PeerName(learned.peer), "the pump learned it from its frames")
@@ -216,7 +220,7 @@ def _parse(destination: str) -> tuple[IP | None, bytes | None]:
         if not (ip.is_multicast or ip.is_unspecified or ip.is_loopback):
             return ip, None
     if _MAC.fullmatch(destination):
-        mac = bytes.fromhex(destination.replace(":", ""))
+        mac = octets(destination)
         if any(mac) and not mac[0] & 1:
             return None, mac
     raise UsageError(f"{destination!r} is neither an IP address nor a MAC address of one machine; write one of those")
@@ -224,7 +228,7 @@ def _parse(destination: str) -> tuple[IP | None, bytes | None]:
 
 def _ask(end: End, own: IP, target: IP, to: bytes | None) -> Answers:
     with netns.entered(end.netns):
-        mac = bytes.fromhex(end.mac.replace(":", ""))
+        mac = octets(end.mac)
         return asking.ask(end.interface, mac, own, target, to=to, count=TRIES, patience=PATIENCE)
 
 

@@ -78,6 +78,7 @@ def test_frames_for_containers_that_say_nothing_are_not_flooded(lab: Lab, extra:
             assert arrives(b"second")
             time.sleep(0.05)
         assert arrivals.of(b"second").keys() == {"h2/c"}
+    assert "that peer announced it" in one.plait("trace", here.spec, "10.32.0.2").stdout
     there.run(["ip", "link", "set", "ethwe", "down"])
     two.plait("detach", "10.32.0.2/12", there.spec)
     wait_until(lambda: knows_all(one, 1), "a container that is gone is announced no longer", PATIENCE)

@@ -10,6 +10,7 @@ from plait.errors import AddressInUse
 from plait.host import sysctl
 from plait.host.netlink import Link, Netlink
 from plait.host.tap import MAX_MTU
+from plait.overlay.ethernet import octets
 
 # Starts with the prefix by which Weave's own clean-up finds its links.
 TAP = "vethwe-sleeve"
@@ -130,8 +131,3 @@ def containers(netlink: Netlink, ports: Iterable[Link]) -> Iterator[tuple[bytes,
         other = netlink.other_end(port) if port.kind == "veth" else None
         if other is not None and other.mac:
             yield octets(other.mac), port
-
-
-def octets(mac: str) -> bytes:
-    """Give the six bytes of a MAC address as people write it."""
-    return bytes.fromhex(mac.replace(":", ""))

@@ -65,6 +65,11 @@ def is_special(frame: bytes) -> bool:
     return frame[:HEADER_BYTES] == SPECIAL_PREFIX
 
 
+def octets(mac: str) -> bytes:
+    """Give the six bytes of a MAC address as people write it."""
+    return bytes.fromhex(mac.replace(":", ""))
+
+
 def is_unicast_mac(mac: bytes) -> bool:
     """Say whether a MAC address can be a sender's: neither a group address nor zero (as Linux bridges demand)."""
     return not mac[0] & 1 and mac != ZERO_MAC

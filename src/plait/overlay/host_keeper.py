@@ -46,7 +46,7 @@ class HostKeeper:
         self._elsewhere: Mapping[bytes, PeerName] = {}
 
     async def keep(self) -> None:
-        """Keep the datapath as it must be and tell of the containers here, now and then and when asked; ends never."""
+        """Keep the datapath as it must be and tell of the containers here, until cancelled: at times and when asked."""
         while True:
             self._asked.clear()
             try:
@@ -74,6 +74,10 @@ class HostKeeper:
         else:
             self._kernel.set_announced(owners)
             self._plan()
+
+    def announced_by(self, mac: bytes) -> PeerName | None:
+        """Give the other peer that says it has an address; None if nobody does, or it is here."""
+        return None if mac in self._here else self._elsewhere.get(mac)
 
     async def _look(self) -> Collection[bytes]:
         if self._kernel is None:

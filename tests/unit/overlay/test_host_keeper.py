@@ -84,6 +84,7 @@ def test_a_container_that_came_here_is_here_whatever_its_former_host_says() -> N
         host.here = [MAC]
         await host.look()
         assert host.told[-1] == ipc.SetAnnounced({2: [OTHER]})
+        assert (host.keeper.announced_by(MAC), host.keeper.announced_by(OTHER)) == (None, B)
         told = len(host.told)
         await host.look()
         assert len(host.told) == told

@@ -27,7 +27,8 @@ from plait.host.bpf.maps import Map
 from plait.host.bpf.mirror import MapMirror
 from plait.host.bpf.ringbuf import RingBuffer
 from plait.host.netlink import Link, Netlink
-from plait.overlay.bridge import TAP, containers, octets
+from plait.overlay.bridge import TAP, containers
+from plait.overlay.ethernet import octets
 from plait.overlay.fastdp import tables
 from plait.overlay.fastdp.description import Description, MapUse, ProgramPlace, entries_used
 from plait.overlay.fastdp.plan import Tables, Underlay
