@@ -1,5 +1,8 @@
 """Kernels that carry frames over more than one hop, beside hosts that cannot, and over narrow and wide paths."""
 
+import time
+from itertools import permutations
+
 import pytest
 
 from lab.fastdp_lab import (
@@ -10,12 +13,14 @@ from lab.fastdp_lab import (
     conf,
     drops,
     next_hop,
+    pinging,
     wait_for_mesh,
     wait_for_overlay,
 )
-from lab.node_lab import check_logs, report, wait_for_neighbours
+from lab.node_lab import check_logs, kill, report, wait_for_neighbours
 from lab.path_lab import both_ways, narrow, statistic, wait_for_path
 from plait.overlay.fastdp.datapath import DEVICE
+from plait.overlay.fastdp.own_ways import GRACE
 from plait.overlay.fastdp.tables import HopFlag, Via
 from plait.testing.lab import Container, Host, Lab, wait_until
 from plait.testing.lab.checksum import checksum
@@ -123,6 +128,51 @@ def test_three_hosts_that_all_know_each_other(lab: Lab) -> None:
     wait_for_overlay(hosts[0], hosts[1], "fastdp")
     wait_until(lambda: containers[1].ping(containers[2], count=1).ok, "frames pass", PATIENCE)
     broadcasts_arrive_once(*containers, groups=(BROADCAST, MULTICAST))
+    check_logs(lab)
+
+
+def test_a_node_that_is_killed_as_soon_as_it_is_back_is_reached_all_the_time(lab: Lab) -> None:
+    """Its neighbours learn of it one after another, and must not send by way of each other."""
+    hosts = [lab.host(name) for name in ("h1", "h2", "h3")]
+    for host in hosts:
+        host.launch(*hosts[: hosts.index(host)])
+    one, two, three = [attach(host, host.container("c"), number) for number, host in enumerate(hosts, 1)]
+
+    def wait_for_kernels() -> None:
+        for near, far in permutations(hosts, 2):
+            wait_for_overlay(near, far, "fastdp")
+
+    wait_for_mesh(*hosts)
+    wait_for_kernels()
+    assert one.ping(two, count=1).ok
+    assert three.ping(two, count=1).ok
+    with pinging(one, two) as end, pinging(three, two) as end_too:
+        for _ in range(6):
+            wait_for_kernels()  # a pump dies with its node
+            kill(hosts[1])
+            hosts[1].launch(hosts[0], hosts[2])
+        wait_for_mesh(*hosts)
+        lost = [sent - answered for sent, answered in (end(), end_too())]
+    assert lost == [0, 0]
+    check_logs(lab)
+
+
+def test_a_relay_that_is_killed_goes_on_relaying(lab: Lab) -> None:
+    hosts, (one, _, three) = chain(lab)
+    for near, far in ((0, 1), (1, 0), (1, 2), (2, 1)):
+        wait_for_overlay(hosts[near], hosts[far], "fastdp")
+    for near, far in ((0, 2), (2, 0)):
+        wait_for_relay(hosts[near], hosts[far])
+    time.sleep(GRACE)  # what is new is not held: it may come of a change that not all have heard of
+    with pinging(one, three) as end:
+        kill(hosts[1])
+        time.sleep(3.0)
+        broadcasts_arrive_once(one, three)
+        hosts[1].launch()
+        wait_for_neighbours(hosts[1], "h1", "h3")
+        wait_for_relay(hosts[0], hosts[2])
+        sent, answered = end()
+    assert sent - answered == 0, f"{sent - answered} of {sent} lost"
     check_logs(lab)
 
 

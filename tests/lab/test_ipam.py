@@ -36,6 +36,11 @@ def attached(host: Host, name: str) -> tuple[Container, str]:
     return container, host.attach(container)
 
 
+def answers(container: Container, address: str) -> None:
+    """Launching and attaching end before the nodes are connected."""
+    wait_until(lambda: container.ping(address, count=1).ok, f"{address} answers")
+
+
 def test_containers_get_distinct_addresses_and_keep_them(lab: Lab) -> None:
     hosts = launched(lab, "h1", "h2", "h3")
     containers = {}
@@ -47,7 +52,7 @@ def test_containers_get_distinct_addresses_and_keep_them(lab: Lab) -> None:
     assert len(containers) == 6
     _, first = next(iter(containers.values()))
     for address in list(containers)[1:]:
-        first.run(["ping", "-c", "1", "-W", "5", address])
+        answers(first, address)
     host, container = containers[list(containers)[2]]
     address = list(containers)[2]
 
@@ -59,7 +64,7 @@ def test_containers_get_distinct_addresses_and_keep_them(lab: Lab) -> None:
     assert host.attach(container) == address
     _, fresh = attached(host, "fresh")
     assert fresh not in containers
-    first.run(["ping", "-c", "1", "-W", "10", address])
+    answers(first, address)
 
     assert host.plait("detach", container.spec).stdout.strip() == address
     _, again = attached(host, "again")

@@ -6,8 +6,9 @@ from msgspec.structs import replace
 
 from plait.api import model, status
 from plait.mesh.name import PeerName
+from plait.overlay.fastdp.carrier import Underlay
 from plait.overlay.fastdp.description import Description, KernelView, MapUse, ProgramPlace
-from plait.overlay.fastdp.plan import Tables, Underlay
+from plait.overlay.fastdp.plan import Tables
 from plait.overlay.fastdp.tables import DROP_REASONS, DROPS, HopFlag, Neighbour, NextHop, PeerStats, Via
 from unit.api.nodes import NOTHING_SPECIAL, sample_report
 from unit.test_report import OFFSET, reported

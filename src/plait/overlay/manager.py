@@ -15,9 +15,10 @@ from plait.mesh.links import Link
 from plait.mesh.name import PeerName
 from plait.mesh.routes import Routes
 from plait.overlay.fastdp import actions as fastdp
+from plait.overlay.fastdp.carrier import carrier_of
 from plait.overlay.fastdp.control import FastdpControl
 from plait.overlay.fastdp.description import KernelView
-from plait.overlay.fastdp.plan import Topology, carrier_of
+from plait.overlay.fastdp.plan import Topology
 from plait.overlay.fastdp.session import FastdpSession
 from plait.overlay.fastdp.wire import parse_heartbeat
 from plait.overlay.host_keeper import HostKeeper

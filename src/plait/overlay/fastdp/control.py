@@ -3,9 +3,10 @@
 from collections.abc import Callable, Mapping
 
 from plait.mesh.name import PeerName
+from plait.overlay.fastdp.carrier import Carrier
 from plait.overlay.fastdp.datapath import KernelDatapath
 from plait.overlay.fastdp.echoes import Traffic
-from plait.overlay.fastdp.plan import Carrier, Planner, Tables, Topology
+from plait.overlay.fastdp.plan import Planner, Tables, Topology
 from plait.overlay.sleeve import ipc
 
 

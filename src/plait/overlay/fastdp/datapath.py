@@ -30,8 +30,9 @@ from plait.host.netlink import Link, Netlink
 from plait.overlay.bridge import TAP, containers
 from plait.overlay.ethernet import octets
 from plait.overlay.fastdp import tables
+from plait.overlay.fastdp.carrier import Underlay
 from plait.overlay.fastdp.description import Description, MapUse, ProgramPlace, entries_used
-from plait.overlay.fastdp.plan import Tables, Underlay
+from plait.overlay.fastdp.plan import Tables
 from plait.overlay.fastdp.tables import ID, Conf, Container, Event, Fan, Neighbour, NextHop, PeerStats
 from plait.overlay.fastdp.wire import pack_vni, vxlan_header
 from plait.overlay.outer import is_ipv6

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from plait.host.bpf.maps import Map
 from plait.host.bpf.spec import MapKind
 from plait.mesh.name import PeerName
-from plait.overlay.fastdp.plan import Tables, Underlay
+from plait.overlay.fastdp.carrier import Underlay
+from plait.overlay.fastdp.plan import Tables
 from plait.overlay.fastdp.tables import PeerStats
 
 

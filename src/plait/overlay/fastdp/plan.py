@@ -3,48 +3,26 @@
 The datapath outlives the connections that filled it: a node that is restarted, here or at the other end, must lose no
 packet. So a way by VXLAN that nothing replaces stays for HOLD seconds, and so does one whose new connection has not
 yet found out whether VXLAN works.
+
+When a node is killed, its neighbours learn of it one after another, and each first believes that it is reached by way
+of those that do not know yet. So the own way to a neighbour stays before any other for GRACE seconds, and what is held
+afterwards is as it was before that: ways and trees of nodes that knew different things can have a loop, in which
+frames would go round until the peer is back, for no frame knows how old it is.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from math import inf
+from itertools import chain
 from typing import TypeVar
 
 from plait.mesh.name import PeerName
-from plait.overlay.fastdp.session import FastdpSession
-from plait.overlay.fastdp.tables import MAX_FANOUT, NO_ID, NO_WAY, Fan, HopFlag, Neighbour, NextHop, Via
-
-HOLD = 30.0
-"""Seconds that a way by VXLAN outlives its connection: a node comes back within some 2 s, under load later."""
+from plait.overlay.fastdp.carrier import Carrier
+from plait.overlay.fastdp.own_ways import GRACE, HOLD, OwnWays
+from plait.overlay.fastdp.settled import Settled
+from plait.overlay.fastdp.tables import MAX_FANOUT, NO_ID, NO_WAY, Fan, Neighbour, NextHop, Via
 
 _Key = TypeVar("_Key", int, str)
 _Value = TypeVar("_Value")
-
-
-@dataclass(frozen=True, slots=True)
-class Carrier:
-    """How frames go to one neighbour: by VXLAN between these addresses, or by the pump.
-
-    `is_pending`: VXLAN is neither established on this connection nor given up yet.
-    """
-
-    is_vxlan: bool
-    remote: str = ""
-    local: str = ""
-    underlay: int = 0
-    mtu: int = 0
-    flags: HopFlag = HopFlag.NONE
-    is_pending: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Underlay:
-    """The way to a neighbour: interface number and MTU, and whether outer headers may be written for it directly."""
-
-    index: int
-    device: str
-    mtu: int
-    is_direct: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,48 +45,48 @@ class Topology:
     broadcast: Mapping[PeerName, Iterable[PeerName]] = field(default_factory=dict)
 
 
-def carrier_of(session: FastdpSession | None, underlay: Underlay | None, local_ip: str, *, is_best: bool) -> Carrier:
-    """Say how frames go to the neighbour of a session; `underlay` None: not looked at yet. `is_best`: of its switch."""
-    if session is None or session.failure is not None:
-        return Carrier(is_vxlan=False)
-    if underlay is None or not (is_best and session.is_established):
-        is_pending = session.illness is None and (underlay is None or session.established_since is None)
-        return Carrier(is_vxlan=False, remote=session.remote_ip, local=local_ip, is_pending=is_pending)
-    flags = HopFlag.DIRECT if underlay.is_direct else HopFlag.NONE
-    if session.path_mtu >= underlay.mtu:
-        flags |= HopFlag.KERNEL_ANSWERS
-    return Carrier(True, session.remote_ip, local_ip, underlay.index, session.mtu, flags)
-
-
 class Planner:
     """Keeps what the kernel has, says what it is to have. Times are seconds of any one clock."""
 
     def __init__(self) -> None:
         self.tables = Tables()
+        self._ways: Settled[int, NextHop] = Settled(GRACE)
+        self._trees: Settled[int, Fan] = Settled(GRACE)
+        self._own = OwnWays(self._sources)
+        self._preferred: dict[int, float] = {}
+        self._kept: dict[int, float] = {}
         self._held: dict[int, float] = {}
         self._held_addresses: dict[str, float] = {}
 
     def adopt(self, tables: Tables, now: float) -> None:
         """Begin with what an earlier node left in the kernel: all of it is held."""
         self.tables = tables
+        self._ways.adopt(tables.nexthops)
+        self._trees.adopt(tables.trees)
         self._held = dict.fromkeys(tables.nexthops, now + HOLD)
         self._held_addresses = dict.fromkeys(tables.neighbours, now + HOLD)
+        self._own.adopt(tables.nexthops, now)
 
     def update(self, topology: Topology, carriers: Mapping[PeerName, Carrier], now: float) -> Tables:
         """Plan anew; `carriers` has one for each neighbour."""
         ids, before = topology.ids, self.tables
-        hops = {peer: self._hop(ids[peer], carrier, now) for peer, carrier in carriers.items() if peer in ids}
+        self._own.follow(ids, carriers, now)
+        hops = {peer: self._hop(ids[peer]) for peer in carriers if peer in ids}
         for peer in sorted(peer for peer, hop in hops.items() if hop.via is Via.VXLAN)[MAX_FANOUT:]:
             hops[peer] = NextHop(Via.PUMP, ids[peer])  # a tree in the kernel has no room for it: the pump serves it
         wanted = {ids[peer]: hops[via] for peer, via in topology.unicast.items() if peer in ids and via in hops}
-        pending = {ids[peer] for peer, carrier in carriers.items() if carrier.is_pending and peer in ids}
-        nexthops = _holding(wanted, _by_vxlan(before.nexthops), self._held, pending, now)
+        new = {peer for peer, hop in hops.items() if hop.via is Via.PUMP and carriers[peer].is_pending}
+        wanted |= self._relayed({ids[to] for to, via in topology.unicast.items() if to in ids and via in new}, now)
+        nexthops = _holding(wanted, self._last(now), self._held, now)
+        preferred = self._own.preferred(wanted, now)
+        nexthops |= {short_id: hop for short_id, (hop, _) in preferred.items()}
+        self._preferred = {short_id: until for short_id, (_, until) in preferred.items()}
         allowed = {
             carrier.remote: Neighbour(carrier.local, ids[peer])
             for peer, carrier in carriers.items()
             if carrier.remote and peer in ids
         }
-        neighbours = _holding(allowed, before.neighbours, self._held_addresses, set(), now)
+        neighbours = _holding(allowed, before.neighbours, self._held_addresses, now)
         # Only hops that nothing else reaches are held in a tree: else old and new trees together could have a loop.
         held = {short_id for short_id in self._held if short_id not in wanted}
         trees = {}
@@ -116,15 +94,17 @@ class Planner:
             if source in ids:
                 trees[ids[source]] = self._fan([ids.get(hop) for hop in to], ids[source], nexthops, held)
         for source_id in held - trees.keys():
-            trees[source_id] = before.trees.get(source_id, Fan())
+            trees[source_id] = self._trees.get(source_id, now) or Fan()
+        self._ways.follow(nexthops, now)
+        self._trees.follow(trees, now)
         us = ids.get(topology.us, NO_ID)
         self.tables = Tables(us, nexthops, {key: fan for key, fan in trees.items() if fan != Fan()}, neighbours)
         return self.tables
 
     def next_deadline(self) -> float | None:
         """When something held must be planned anew; None if nothing is."""
-        deadline = min((*self._held.values(), *self._held_addresses.values()), default=inf)
-        return None if deadline == inf else deadline
+        until = self._preferred, self._kept, self._held, self._held_addresses
+        return min((*chain.from_iterable(each.values() for each in until), *self._own.ends()), default=None)
 
     def carried(self, ids: Mapping[PeerName, int]) -> dict[PeerName, int]:
         """Give the neighbours whose frames the kernel carries, and the largest IP packet of a container for each.
@@ -134,19 +114,42 @@ class Planner:
         hops = self.tables.nexthops
         return {peer: hops[short_id].mtu for peer, short_id in ids.items() if _is_direct_vxlan(hops, short_id)}
 
-    def _hop(self, short_id: int, carrier: Carrier, now: float) -> NextHop:
-        before = self.tables.nexthops.get(short_id, NO_WAY)
-        is_same = _is_direct_vxlan(self.tables.nexthops, short_id) and before.remote == carrier.remote
-        if carrier.is_pending and is_same and self._held.get(short_id, inf) > now:
-            return before
-        if not carrier.is_vxlan:
-            return NextHop(Via.PUMP, short_id)
-        ends = carrier.remote, carrier.local
-        return NextHop(Via.VXLAN, short_id, *ends, carrier.underlay, carrier.mtu, carrier.flags)
+    def _hop(self, short_id: int) -> NextHop:
+        way = self._own.get(short_id)
+        return NextHop(Via.PUMP, short_id) if way is None else way.hop
+
+    def _relayed(self, short_ids: set[int], now: float) -> dict[int, NextHop]:
+        """Give the ways by VXLAN through others of peers with a better way now, by a neighbour not known to have VXLAN.
+
+        So their frames do not go by the pump in between; for GRACE seconds, in which a neighbour is found to have it.
+        """
+        ways = {short_id: self.tables.nexthops.get(short_id, NO_WAY) for short_id in short_ids}
+        until = {
+            short_id: self._kept.get(short_id, now + GRACE)
+            for short_id, way in ways.items()
+            if way.via is Via.VXLAN and self._own.get(way.hop) is not None
+        }
+        self._kept = {short_id: when for short_id, when in until.items() if when > now}
+        return {short_id: ways[short_id] for short_id in self._kept}
+
+    def _last(self, now: float) -> dict[int, NextHop]:
+        """Give the ways by VXLAN that may be held: settled ones, and own ones however new."""
+        last = {}
+        for short_id in _by_vxlan(self.tables.nexthops):
+            way, own = self._ways.get(short_id, now), self._own.get(short_id)
+            if own is not None:
+                last[short_id] = own.hop
+            elif way is not None and way.via is Via.VXLAN and way.hop != short_id:
+                last[short_id] = way
+        return last
+
+    def _sources(self, short_id: int, now: float) -> frozenset[int]:
+        """Whose broadcasts go to a neighbour by VXLAN, and have done so for a while."""
+        return frozenset(source for source, fan in self._trees.items(now) if short_id in fan.hops)
 
     def _fan(self, to: Iterable[int | None], source: int, nexthops: Mapping[int, NextHop], held: set[int]) -> Fan:
         hops = list(to)
-        kept = [hop for hop in self.tables.trees.get(source, Fan()).hops if hop in held]
+        kept = [hop for hop in held if (own := self._own.get(hop)) is not None and source in own.sources]
         by_vxlan = [hop for hop in hops if hop is not None and _is_direct_vxlan(nexthops, hop)]
         return Fan(tuple(sorted({*by_vxlan, *kept})), has_pump=len(by_vxlan) < len(hops))
 
@@ -165,13 +168,12 @@ def _holding(
     wanted: Mapping[_Key, _Value],
     before: Mapping[_Key, _Value],
     held: dict[_Key, float],
-    pending: set[_Key],
     now: float,
 ) -> dict[_Key, _Value]:
     """Add what was there before to what is wanted, for HOLD seconds; `held` says until when."""
     kept = dict(wanted)
     for key, value in before.items():
-        if key in wanted and key not in pending:
+        if key in wanted:
             held.pop(key, None)
         elif held.setdefault(key, now + HOLD) > now:
             kept.setdefault(key, value)

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from plait.mesh.name import PeerName
 from plait.mesh.records import ConnectionSummary, PeerRecord, PeerSummary
 from plait.mesh.routes import Routes
-from plait.overlay.fastdp.plan import HOLD, Carrier, Planner, Tables, Topology, Underlay, carrier_of
+from plait.overlay.fastdp.carrier import Carrier, Underlay, carrier_of
+from plait.overlay.fastdp.own_ways import GRACE, HOLD
+from plait.overlay.fastdp.plan import Planner, Tables, Topology
 from plait.overlay.fastdp.session import FastdpSession
 from plait.overlay.fastdp.tables import MAX_FANOUT, NO_ID, Fan, HopFlag, Neighbour, NextHop, Via
 from plait.overlay.forwarding import Forwarder
@@ -196,6 +198,52 @@ def test_an_heir_s_neighbours_replace_what_is_held(planner: Planner) -> None:
     assert heir.next_deadline() is None
 
 
+def test_the_own_way_precedes_others_for_a_moment(planner: Planner) -> None:
+    by_b = Topology(US, star(A, B).ids, {A: B, B: B}, {US: [B]})
+    carriers = {B: by_vxlan(B)}
+    tables = planner.update(by_b, carriers, 10.0)
+    assert tables.nexthops[102] == hop(A), "perhaps B has not yet heard that A is gone"
+    assert tables.trees[101] == Fan((103,)), "broadcasts have one way only"
+    assert planner.next_deadline() == 10.0 + GRACE
+    assert planner.update(by_b, carriers, 10.0 + GRACE).nexthops[102] == hop(B), "B reaches it"
+    tables = planner.update(star(B), carriers, 10.0 + GRACE)
+    assert tables.nexthops[102] == hop(A), "nobody reaches it: B may hold a way by us"
+    assert tables.trees[101] == Fan((102, 103))
+    assert 102 not in planner.update(star(B), carriers, 10.0 + GRACE + HOLD).nexthops
+
+
+def test_a_way_that_was_known_to_fail_precedes_nothing(planner: Planner) -> None:
+    planner.update(NEWS, {A: by_pump(A), B: by_vxlan(B)}, 9.0)
+    by_b = Topology(US, star(A, B).ids, {A: B, B: B}, {US: [B]})
+    assert planner.update(by_b, {B: by_vxlan(B)}, 10.0).nexthops[102] == hop(B)
+
+
+def test_a_way_does_not_precede_that_of_a_peer_which_took_the_short_id(planner: Planner) -> None:
+    ids = {US: 101, C: 102, B: 103}
+    tables = planner.update(Topology(US, ids, {C: B, B: B}, {US: [B]}), {B: by_vxlan(B)}, 10.0)
+    assert tables.nexthops[102] == hop(B)
+
+
+def test_a_relay_serves_a_new_neighbour_until_its_connection_knows_more(planner: Planner) -> None:
+    by_b = Topology(US, IDS, {A: A, B: B, C: B}, {US: [A, B]})
+    assert planner.update(by_b, BOTH, 10.0).nexthops[104] == hop(B)
+    carriers = BOTH | {C: by_pump(C, is_pending=True)}
+    tables = planner.update(star(A, B, C), carriers, 20.0)
+    assert tables.nexthops[104] == hop(B)
+    assert tables.trees[101] == Fan((102, 103), True), "the pump has the broadcasts"
+    assert planner.next_deadline() == 20.0 + GRACE
+    assert planner.update(star(A, B, C), carriers, 20.0 + GRACE).nexthops[104] == NextHop(Via.PUMP, 104)
+    assert planner.next_deadline() is None
+    assert planner.update(star(A, B, C), BOTH | {C: by_vxlan(C)}, 30.0).nexthops[104] == hop(C)
+
+
+def test_a_relay_that_is_lost_serves_nobody(planner: Planner) -> None:
+    by_b = Topology(US, IDS, {A: A, B: B, C: B}, {US: [A, B]})
+    planner.update(by_b, BOTH, 10.0)
+    carriers = {A: by_vxlan(A), B: by_pump(B), C: by_pump(C, is_pending=True)}
+    assert planner.update(star(A, B, C), carriers, 20.0).nexthops[104] == NextHop(Via.PUMP, 104)
+
+
 def test_ways_by_the_pump_are_not_held() -> None:
     planner = Planner()
     planner.update(NEWS, {A: by_pump(A), B: by_vxlan(B)}, 0.0)
@@ -237,22 +285,51 @@ class Network:
             for near, far, is_vxlan in ((one, other, there), (other, one, back)):
                 remotes[near].append(far)
                 self.boxes[near].carriers[far] = by_vxlan(far) if is_vxlan else by_pump(far)
-        records = [
-            PeerRecord(
-                PeerSummary(peer, uid=1), tuple(ConnectionSummary(far, "192.0.2.9:6783", True, True) for far in links)
-            )
-            for peer, links in remotes.items()
-        ]
+        records = _records(remotes)
         for peer, box in self.boxes.items():
             routes = Routes.compute(peer, records)
             unicast = {to: via for to, via in routes.unicast_table().items() if via}
             known = [peer, *unicast]
-            broadcast = {source: routes.broadcast(source) for source in known}
+            broadcast = _trees(routes, known)
             ids = {each: self.ids[each] for each in known}
             box.planner.update(Topology(peer, ids, unicast, broadcast), box.carriers, now)
             hops = {int(to): int(via) for to, via in unicast.items()}
             box.pump.set_routes(known, hops, {source: sorted(to) for source, to in broadcast.items()})
             box.pump.set_carried(map(_octets, box.planner.carried(ids)))
+
+    def learn(
+        self,
+        peer: PeerName,
+        pairs: Iterable[tuple[PeerName, PeerName]],
+        killed: PeerName,
+        gone: set[PeerName],
+        now: float,
+    ) -> None:
+        """Tell one node that the connections of these peers to another that was killed have ended."""
+        box = self.boxes[peer]
+        links: dict[PeerName, list[PeerName]] = {each: [] for each in self.boxes}
+        for one, other in pairs:
+            links[one].append(other)
+            links[other].append(one)
+        for each in gone:
+            links[each].remove(killed)
+        routes = Routes.compute(peer, _records(links))
+        unicast = {to: via for to, via in routes.unicast_table().items() if via}
+        known = [peer, *unicast]
+        carriers = {far: by_vxlan(far) for far in links[peer]}
+        topology = Topology(peer, {each: self.ids[each] for each in known}, unicast, _trees(routes, known))
+        box.planner.update(topology, carriers, now)
+
+    def send(self, start: PeerName, to: PeerName) -> None:
+        """Send one frame. Fails if it does not arrive."""
+        box, came_from = self.boxes[start], None
+        for _ in self.boxes:
+            hop = PeerName(box.planner.tables.nexthops[self.ids[to]].hop - 100)
+            assert hop != came_from, f"{box.name} would send to {to} by {hop}, from where it came"
+            came_from, box = box.name, self.boxes[hop]
+            if hop == to:
+                return
+        pytest.fail(f"a loop on the way from {start} to {to}")
 
     def broadcast(self, source: PeerName) -> Counter[PeerName]:
         """Send one broadcast; gives how often it comes out at each node. Fails if it does not end."""
@@ -293,6 +370,19 @@ class Network:
         else:
             return
         yield from ((False, box.name, _name(copy[0])) for copy in decision.copies)
+
+
+def _records(links: Mapping[PeerName, Iterable[PeerName]]) -> list[PeerRecord]:
+    return [
+        PeerRecord(
+            PeerSummary(peer, uid=1), tuple(ConnectionSummary(far, "192.0.2.9:6783", True, True) for far in remotes)
+        )
+        for peer, remotes in links.items()
+    ]
+
+
+def _trees(routes: Routes, known: Iterable[PeerName]) -> dict[PeerName, Iterable[PeerName]]:
+    return {source: routes.broadcast(source) for source in known}
 
 
 def _octets(peer: PeerName) -> bytes:
@@ -337,9 +427,34 @@ def test_a_peer_that_everybody_lost_gets_and_sends_broadcasts_while_it_is_held(d
     before = dict.fromkeys(data.draw(edges(size - 1)), (True, True))
     before[PeerName(data.draw(st.integers(1, size - 1))), PeerName(size)] = (True, True)
     network.connect(before, 0.0)
-    network.connect({pair: kind for pair, kind in before.items() if PeerName(size) not in pair}, 1.0)
+    network.connect({pair: kind for pair, kind in before.items() if PeerName(size) not in pair}, GRACE)
     for source in network.boxes:
         assert network.broadcast(source) == {peer: 1 for peer in network.boxes if peer != source}, source
+
+
+@given(st.data(), st.integers(3, 7))
+def test_a_killed_peer_is_reached_by_its_neighbours_while_the_mesh_learns_of_it(data: st.DataObject, size: int) -> None:
+    network = Network(size)
+    killed = PeerName(size)
+    others = [PeerName(number) for number in range(1, size)]
+    neighbours = data.draw(st.lists(st.sampled_from(others), min_size=1, unique=True))
+    pairs = set(data.draw(edges(size - 1))) | {(peer, killed) for peer in neighbours}
+    network.connect(dict.fromkeys(pairs, (True, True)), 0.0)
+    # Each neighbour finds its own connection ended first, then hears it of the others, in any order.
+    own = [(peer, peer) for peer in data.draw(st.permutations(neighbours))]
+    heard = data.draw(st.permutations([(peer, of) for peer in others for of in neighbours if peer != of]))
+    news = data.draw(st.permutations(own + heard))
+    gone: dict[PeerName, set[PeerName]] = {peer: set() for peer in others}
+    for number, (peer, of) in enumerate(news):
+        gone[peer].add(of)
+        network.learn(peer, pairs, killed, gone[peer], 10.0 + number * 0.9 * GRACE / len(news))
+        for start in neighbours:
+            network.send(start, killed)
+    for source in network.boxes:
+        arrived = network.broadcast(source)  # at some twice: the killed one goes on relaying
+        assert arrived.keys() == network.boxes.keys() - {source}, source
+        if source != killed:
+            network.send(source, killed)
 
 
 def test_more_neighbours_than_a_tree_holds_do_not_break_the_others() -> None:
