@@ -7,7 +7,7 @@ yet found out whether VXLAN works.
 When a node is killed, its neighbours learn of it one after another, and each first believes that it is reached by way
 of those that do not know yet. So the own way to a neighbour stays before any other for GRACE seconds, and what is held
 afterwards is as it was before that: ways and trees of nodes that knew different things can have a loop, in which
-frames would go round until the peer is back, for no frame knows how old it is.
+each frame goes round until its hops (64, fastdp.bpf.c) are used up.
 """
 
 from collections.abc import Iterable, Mapping
