@@ -33,12 +33,12 @@ def build_datapath(view: KernelView | None, lack: str | None, peers: Peers) -> m
         ],
         interfaces=list(_interfaces(view, names, peers)),
         hops=[
-            _hop(peer, short_id, view, names, peers)
-            for peer, short_id in sorted(view.ids.items())
-            if short_id != described.tables.our_id
+            _hop(short_id, view, names, peers)
+            for short_id in [*map(view.ids.get, sorted(view.ids)), *sorted(view.held.keys() - names.keys())]
+            if short_id is not None and short_id != described.tables.our_id
         ],
         neighbours=[
-            _neighbour(_name(short_id, names), _nickname(short_id, names, peers), stats)
+            _neighbour(_name(short_id, names), _nickname(short_id, view, names, peers), stats)
             for short_id, stats in sorted(described.stats.items())
         ],
         drops=[
@@ -84,7 +84,7 @@ def _interfaces(view: KernelView, names: Mapping[int, PeerName], peers: Peers) -
     behind: dict[tuple[str, int, bool], list[str]] = {}
     for remote, underlay in described.underlays.items():
         neighbour = described.tables.neighbours.get(remote)
-        label = remote if neighbour is None else _label(neighbour.short_id, names, peers)
+        label = remote if neighbour is None else _label(neighbour.short_id, view, names, peers)
         behind.setdefault((underlay.device, underlay.mtu, underlay.is_direct), []).append(label)
     for (device, mtu, is_direct), labels in sorted(behind.items()):
         yield model.DatapathInterface(
@@ -92,21 +92,20 @@ def _interfaces(view: KernelView, names: Mapping[int, PeerName], peers: Peers) -
         )
 
 
-def _hop(
-    peer: PeerName, short_id: int, view: KernelView, names: Mapping[int, PeerName], peers: Peers
-) -> model.DatapathHop:
+def _hop(short_id: int, view: KernelView, names: Mapping[int, PeerName], peers: Peers) -> model.DatapathHop:
     found = view.description.tables.nexthops.get(short_id, NextHop(Via.NOTHING))
     is_vxlan, is_none = found.via is Via.VXLAN, found.via is Via.NOTHING
     return model.DatapathHop(
-        peer=str(peer),
-        nick_name=nickname(peers, peer),
+        peer=_name(short_id, names),
+        nick_name=_nickname(short_id, view, names, peers),
         short_id=short_id,
         via=found.via.name.lower(),
         hop=None if is_none else _name(found.hop, names),
-        hop_nick_name="" if is_none else _nickname(found.hop, names, peers),
+        hop_nick_name="" if is_none else _nickname(found.hop, view, names, peers),
         remote=found.remote if is_vxlan else None,
         mtu=found.mtu if is_vxlan else None,
         direct=HopFlag.DIRECT in found.flags,
+        held=round(view.held[short_id].seconds, 1) if short_id in view.held else None,
     )
 
 
@@ -126,9 +125,11 @@ def _name(short_id: int, names: Mapping[int, PeerName]) -> str:
     return str(names[short_id]) if short_id in names else f"short id {short_id}"
 
 
-def _nickname(short_id: int, names: Mapping[int, PeerName], peers: Peers) -> str:
-    return nickname(peers, names[short_id]) if short_id in names else ""
+def _nickname(short_id: int, view: KernelView, names: Mapping[int, PeerName], peers: Peers) -> str:
+    found = nickname(peers, names[short_id]) if short_id in names else ""
+    return found or (view.held[short_id].nickname if short_id in view.held else "")
 
 
-def _label(short_id: int, names: Mapping[int, PeerName], peers: Peers) -> str:
-    return peers.label(names[short_id]) if short_id in names else f"short id {short_id}"
+def _label(short_id: int, view: KernelView, names: Mapping[int, PeerName], peers: Peers) -> str:
+    found = _nickname(short_id, view, names, peers)
+    return _name(short_id, names) + (f"({found})" if found else "")

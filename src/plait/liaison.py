@@ -108,6 +108,7 @@ class Liaison:
                 self._known.discard(peer.name)
                 what = f"peer {peer.name}({peer.summary.nickname}) left the mesh"
                 self._chronicle.note(Kind.PEER_LEFT, what, peer=peer.name, nickname=peer.summary.nickname)
+                self.overlays.host.peer_gone(peer.name, peer.summary.short_id, peer.summary.nickname)
                 for tell in self.on_peer_gone:
                     tell(peer.name)
             case events.Notice(text, is_warning):

@@ -15,6 +15,7 @@ from lab.fastdp_lab import (
     broadcasts_arrive_once,
     conf,
     connection,
+    mac_of,
     next_hop,
     pinging,
     pins,
@@ -23,6 +24,7 @@ from lab.fastdp_lab import (
 )
 from lab.node_lab import check_logs, kill, log, report, wait_for_neighbours
 from lab.path_lab import both_ways
+from plait.host.bpf.maps import Map
 from plait.overlay.fastdp.datapath import PINS
 from plait.overlay.fastdp.tables import HopFlag, Via
 from plait.testing.lab import Container, Host, Lab, wait_until
@@ -200,6 +202,18 @@ def test_killed_and_launched_again_nodes_lose_nothing(pair: Pair) -> None:
 def test_a_peer_that_is_gone_for_good_is_let_go(pair: Pair) -> None:
     """Last in this module: the other node does not come back."""
     pair.other.plait("stop")
+
+    def held() -> list[float]:
+        hops = report(pair.one)["Plait"]["Datapath"]["Hops"]
+        return [hop["Held"] for hop in hops if (hop["NickName"], hop["Held"] is None) == ("other", False)]
+
+    wait_until(lambda: held() != [], "its way is held", PATIENCE)
+    assert "without a connection" in pair.one.plait("status", "datapath").stdout
+    with Map.open_pinned(pins(pair.one) / "announced") as announced:
+        assert announced.lookup(mac_of(pair.there) + bytes(2)), "nothing is flooded meanwhile"
+    told = pair.one.plait("trace", "10.32.0.1", "10.32.0.2").stdout
+    assert "kept for a moment from an earlier connection" in told
+    assert "delivered: 3 of 3" in told
     wait_until(lambda: next_hop(pair.one, pair.other).via is Via.NOTHING, "its way ends", PATIENCE)
     assert not pair.here.ping(pair.there, count=1).ok
 

@@ -1,13 +1,14 @@
 """The datapath in the report and in `status datapath`, from plain data."""
 
+from dataclasses import replace
 from typing import Any
 
-from msgspec.structs import replace
+from msgspec.structs import replace as replace_struct
 
 from plait.api import model, status
 from plait.mesh.name import PeerName
 from plait.overlay.fastdp.carrier import Underlay
-from plait.overlay.fastdp.description import Description, KernelView, MapUse, ProgramPlace
+from plait.overlay.fastdp.description import Description, Held, KernelView, MapUse, ProgramPlace
 from plait.overlay.fastdp.plan import Tables
 from plait.overlay.fastdp.tables import DROP_REASONS, DROPS, HopFlag, Neighbour, NextHop, PeerStats, Via
 from unit.api.nodes import NOTHING_SPECIAL, sample_report
@@ -48,6 +49,30 @@ def test_a_next_hop_names_peer_and_neighbour() -> None:
     assert (hops[str(THREE)].via, hops[str(THREE)].hop, hops[str(THREE)].hop_nick_name) == ("vxlan", str(TWO), "n2")
     assert (hops[str(FOUR)].via, hops[str(FOUR)].hop, hops[str(FOUR)].mtu) == ("nothing", None, None)
     assert str(ONE) not in hops  # ourselves
+
+
+def test_ways_without_a_connection_are_shown_and_for_how_long() -> None:
+    left = PeerName(5)
+    ways = {
+        15: NextHop(Via.VXLAN, 15, "192.0.2.5", "192.0.2.1", 7, 1450, HopFlag.DIRECT),
+        16: NextHop(Via.VXLAN, 16, "192.0.2.6", "192.0.2.1", 7, 1450, HopFlag.DIRECT),
+    }
+    tables = replace(VIEW.description.tables, nexthops={**VIEW.description.tables.nexthops, **ways})
+    view = replace(
+        VIEW,
+        description=replace(VIEW.description, tables=tables),
+        ids={**VIEW.ids, left: 15},
+        held={15: Held(27.96, "n5"), 16: Held(12.0)},
+    )
+    report = found(kernel=view)
+    hops = {hop.peer: hop for hop in report.plait.datapath.hops}
+    assert (hops[str(left)].nick_name, hops[str(left)].held, hops[str(left)].remote) == ("n5", 28.0, "192.0.2.5")
+    of_earlier_life = hops["short id 16"]
+    assert (of_earlier_life.held, of_earlier_life.hop) == (12.0, "short id 16")
+    assert hops[str(TWO)].held is None
+    lines = {line.split("  ")[1]: line for line in status.datapath(report).splitlines() if "via vxlan" in line}
+    assert lines[f"{left}(n5)"].endswith("remote 192.0.2.5  mtu 1450  direct yes  held 28 s more without a connection")
+    assert lines["short id 16"].endswith("held 12 s more without a connection")
 
 
 def test_interfaces_say_whether_headers_are_written_directly() -> None:
@@ -115,5 +140,5 @@ def test_a_nickname_cannot_break_a_line() -> None:
         direct=False,
     )
     datapath = model.Datapath(carries=True, why="so", hops=[hop])
-    report = replace(sample_report(), plait=replace(NOTHING_SPECIAL, datapath=datapath))
+    report = replace_struct(sample_report(), plait=replace_struct(NOTHING_SPECIAL, datapath=datapath))
     assert "  p(x?y)  via pump  hop itself\n" in status.datapath(report)

@@ -226,7 +226,8 @@ class DatapathInterface(_Wire, frozen=True):
 class DatapathHop(_Wire, frozen=True):
     """How frames for a peer leave: `via` vxlan, pump (user space) or nothing; `hop` is the neighbour they go to.
 
-    `remote` and `mtu` (of inner IP packets) are known of frames that leave by VXLAN.
+    `remote` and `mtu` (of inner IP packets) are known of frames that leave by VXLAN. `held`: of a peer without a
+    connection, the seconds for which its way stays, as its kernel goes on and its node may be started again.
     """
 
     peer: str
@@ -238,6 +239,7 @@ class DatapathHop(_Wire, frozen=True):
     remote: str | None
     mtu: int | None
     direct: bool
+    held: float | None = None
 
 
 class DatapathNeighbour(_Wire, frozen=True):

@@ -142,18 +142,24 @@ def _interface(each: DatapathInterface) -> tuple[str, ...]:
     return each.name, each.kind, "" if each.mtu is None else f"mtu {each.mtu}", direct, to
 
 
+def _named(peer: str, nickname: str) -> str:
+    return f"{peer}({nickname})" if nickname else peer
+
+
 def _hop(each: DatapathHop) -> tuple[str, ...]:
-    columns = [f"{each.peer}({each.nick_name})", f"via {each.via}"]
+    columns = [_named(each.peer, each.nick_name), f"via {each.via}"]
     if each.hop is not None:
-        columns.append("hop itself" if each.hop == each.peer else f"hop {each.hop}({each.hop_nick_name})")
+        columns.append("hop itself" if each.hop == each.peer else f"hop {_named(each.hop, each.hop_nick_name)}")
     if each.via == "vxlan":
         columns += [f"remote {each.remote}", f"mtu {each.mtu}", f"direct {'yes' if each.direct else 'no'}"]
+    if each.held is not None:
+        columns.append(f"held {each.held:.0f} s more without a connection")
     return tuple(columns)
 
 
 def _counters(each: DatapathNeighbour) -> tuple[str, ...]:
     sent = f"sent {each.tx_packets} packets, {each.tx_bytes} bytes"
-    return f"{each.peer}({each.nick_name})", sent, f"received {each.rx_packets} packets, {each.rx_bytes} bytes"
+    return _named(each.peer, each.nick_name), sent, f"received {each.rx_packets} packets, {each.rx_bytes} bytes"
 
 
 def _drop(each: DatapathDrop) -> tuple[str, ...]:

@@ -75,6 +75,11 @@ class HostKeeper:
             self._kernel.set_announced(owners)
             self._plan()
 
+    def peer_gone(self, peer: PeerName, short_id: int | None, nickname: str) -> None:
+        """A peer left the mesh; call it before `announced` lacks it."""
+        if self._kernel is not None and short_id is not None:
+            self._kernel.peer_gone(peer, short_id, nickname)
+
     def announced_by(self, mac: bytes) -> PeerName | None:
         """Give the other peer that says it has an address; None if nobody does, or it is here."""
         return None if mac in self._here else self._elsewhere.get(mac)

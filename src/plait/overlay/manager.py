@@ -131,8 +131,7 @@ class OverlayManager:
         kernel = self._kernel
         if kernel is None:
             return None
-        ids = kernel.topology.ids
-        return KernelView(await asyncio.to_thread(kernel.kernel.describe), ids)
+        return kernel.view(await asyncio.to_thread(kernel.kernel.describe), _now())
 
     def handed(self) -> dict[str, int]:
         """Give how many packets were handed to the underlay, by remote address: by this node, and by the kernel."""

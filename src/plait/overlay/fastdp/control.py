@@ -1,13 +1,24 @@
 """The node's half of fastdp: feeds the planner, puts what it says into the kernel, tells the pump; decides nothing."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from plait.mesh.name import PeerName
 from plait.overlay.fastdp.carrier import Carrier
 from plait.overlay.fastdp.datapath import KernelDatapath
+from plait.overlay.fastdp.description import Description, Held, KernelView
 from plait.overlay.fastdp.echoes import Traffic
 from plait.overlay.fastdp.plan import Planner, Tables, Topology
 from plait.overlay.sleeve import ipc
+
+
+@dataclass(frozen=True, slots=True)
+class _Departed:
+    """A peer that left the mesh while the kernel has a way to it: it may be started again in a moment."""
+
+    short_id: int
+    nickname: str
+    macs: frozenset[bytes]
 
 
 class FastdpControl:
@@ -23,6 +34,7 @@ class FastdpControl:
         self._planner.adopt(left, now)
         self._tell_pump = tell_pump
         self._owners: dict[int, PeerName] = {}
+        self._departed: dict[PeerName, _Departed] = {}
         self._told: ipc.SetKernel | None = None
         self._announced: Mapping[bytes, PeerName] = {}
         self._is_announced = False
@@ -30,8 +42,13 @@ class FastdpControl:
     def set_topology(self, topology: Topology) -> None:
         """Take what the mesh says; `plan` puts it into effect."""
         known, self.topology = self.topology, topology
-        self._is_announced = self._is_announced and known.ids == topology.ids
         self._owners = {short_id: peer for peer, short_id in topology.ids.items()}
+        self._departed = {
+            peer: left
+            for peer, left in self._departed.items()
+            if peer not in topology.ids and left.short_id not in self._owners
+        }
+        self._is_announced = self._is_announced and known.ids == topology.ids
         renamed = {short_id for peer, short_id in known.ids.items() if self._owners.get(short_id, peer) != peer}
         if renamed:
             self.kernel.forget(renamed)
@@ -39,6 +56,12 @@ class FastdpControl:
     def set_announced(self, owners: Mapping[bytes, PeerName]) -> None:
         """Take what the peers say they have: MAC address -> peer. `plan` puts it into effect."""
         self._announced, self._is_announced = owners, False
+
+    def peer_gone(self, peer: PeerName, short_id: int, nickname: str) -> None:
+        """Keep what is known of a peer that left the mesh as long as its way is held."""
+        macs = frozenset(mac for mac, owner in self._announced.items() if owner == peer)
+        if short_id in self._planner.tables.nexthops and self._owners.get(short_id, peer) == peer:
+            self._departed[peer] = _Departed(short_id, nickname, macs)
 
     def plan(self, carriers: Mapping[PeerName, Carrier], now: float) -> None:
         """Put topology and connections into effect. Raises PlaitError if the kernel refuses.
@@ -52,6 +75,7 @@ class FastdpControl:
         self.kernel.write(tables)
         if gone := before - tables.nexthops.keys():
             self.kernel.forget(gone)
+            self._departed = {peer: left for peer, left in self._departed.items() if left.short_id not in gone}
         ids = self.topology.ids
         carried = {int(peer): mtu for peer, mtu in self._planner.carried(ids).items()}
         wanted = ipc.SetKernel({short_id: int(peer) for peer, short_id in ids.items()}, carried)
@@ -59,8 +83,22 @@ class FastdpControl:
             self._told = wanted
             self._tell_pump(wanted)
         if not self._is_announced:
-            self.kernel.write_announced({mac: ids[peer] for mac, peer in self._announced.items() if peer in ids})
+            owners = {mac: left.short_id for left in self._departed.values() for mac in left.macs}
+            owners |= {mac: ids[peer] for mac, peer in self._announced.items() if peer in ids}
+            self.kernel.write_announced(owners)
             self._is_announced = True
+
+    def view(self, description: Description, now: float) -> KernelView:
+        """Give what the kernel has, with the names that belong to it."""
+        nicknames = {left.short_id: left.nickname for left in self._departed.values()}
+        return KernelView(
+            description,
+            {peer: left.short_id for peer, left in self._departed.items()} | dict(self.topology.ids),
+            {
+                short_id: Held(seconds, nicknames.get(short_id, ""))
+                for short_id, seconds in self._planner.held(now).items()
+            },
+        )
 
     def next_deadline(self) -> float | None:
         """When to plan again at the latest."""

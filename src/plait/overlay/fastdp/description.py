@@ -54,11 +54,23 @@ class Description:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """A way that outlives its connection. `nickname`: of a peer that left the mesh, as it was."""
+
+    seconds: float
+    nickname: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class KernelView:
-    """What a datapath is, and the short ids that peers own as it knows them."""
+    """What a datapath is, and the short ids that peers own as it knows them; also those that left, while it has ways.
+
+    `held`: by short id.
+    """
 
     description: Description
     ids: Mapping[PeerName, int]
+    held: Mapping[int, Held] = field(default_factory=dict)
 
 
 def entries_used(of: Map) -> int | None:

@@ -106,6 +106,10 @@ class Planner:
         until = self._preferred, self._kept, self._held, self._held_addresses
         return min((*chain.from_iterable(each.values() for each in until), *self._own.ends()), default=None)
 
+    def held(self, now: float) -> dict[int, float]:
+        """Give the ways that nothing replaces, by short id, and for how many seconds more they stay."""
+        return {short_id: until - now for short_id, until in self._held.items() if short_id in self.tables.nexthops}
+
     def carried(self, ids: Mapping[PeerName, int]) -> dict[PeerName, int]:
         """Give the neighbours whose frames the kernel carries, and the largest IP packet of a container for each.
 
