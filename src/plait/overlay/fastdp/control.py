@@ -1,4 +1,4 @@
-"""The node's half of fastdp: feeds the planner, puts what it says into the kernel, tells the pump; decides nothing."""
+"""The node's half of fastdp: feeds the planner, puts what it says into the kernel, tells the pump, knows who left."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
