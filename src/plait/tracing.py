@@ -187,6 +187,7 @@ class Tracer:
             ways=ways,
             kernel=None if state.kernel is None else _kernel(state.kernel),
             fastdp=fastdp,
+            departed={} if state.kernel is None else state.kernel.departed,
         )
 
     def _owner(self, scene: Scene, state: _State, target: Target) -> Owner | None:

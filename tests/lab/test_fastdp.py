@@ -212,6 +212,7 @@ def test_a_peer_that_is_gone_for_good_is_let_go(pair: Pair) -> None:
     with Map.open_pinned(pins(pair.one) / "announced") as announced:
         assert announced.lookup(mac_of(pair.there) + bytes(2)), "nothing is flooded meanwhile"
     told = pair.one.plait("trace", "10.32.0.1", "10.32.0.2").stdout
+    assert "(other) has it" in told
     assert "kept for a moment from an earlier connection" in told
     assert "delivered: 3 of 3" in told
     wait_until(lambda: next_hop(pair.one, pair.other).via is Via.NOTHING, "its way ends", PATIENCE)

@@ -64,6 +64,7 @@ def test_ways_without_a_connection_are_shown_and_for_how_long() -> None:
         ids={**VIEW.ids, left: 15},
         held={15: Held(27.96, "n5"), 16: Held(12.0)},
     )
+    assert view.departed == {left: "n5"}
     report = found(kernel=view)
     hops = {hop.peer: hop for hop in report.plait.datapath.hops}
     assert (hops[str(left)].nick_name, hops[str(left)].held, hops[str(left)].remote) == ("n5", 28.0, "192.0.2.5")

@@ -97,7 +97,8 @@ class Kernel:
 class Scene:
     """All that this node knows. `records` are those of the topology, `ways` the neighbours' overlays in user space.
 
-    `fastdp` has the neighbours whose connection uses the kernel's overlay, and why.
+    `fastdp` has the neighbours whose connection uses the kernel's overlay, and why; `departed` the nicknames of peers
+    that left the mesh while their ways are held.
     """
 
     us: PeerName
@@ -108,11 +109,13 @@ class Scene:
     ways: Mapping[PeerName, Way]
     kernel: Kernel | None = None
     fastdp: Mapping[PeerName, str] = field(default_factory=dict)
+    departed: Mapping[PeerName, str] = field(default_factory=dict)
 
     def label(self, peer: PeerName) -> str:
         """Give `name(nickname)`."""
         record = self.records.get(peer)
-        return str(peer) if record is None else f"{peer}({record.summary.nickname})"
+        nickname = self.departed.get(peer) if record is None else record.summary.nickname
+        return str(peer) if nickname is None else f"{peer}({nickname})"
 
     def next_hop(self, at: PeerName, destination: PeerName) -> PeerName | None:
         """Give where a peer sends frames for another, by the topology as this node knows it; None without a way."""

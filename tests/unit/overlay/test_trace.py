@@ -147,6 +147,15 @@ def test_what_an_earlier_connection_left_in_the_kernel_is_told_as_that() -> None
     assert "fastdp, direct: kept for a moment from an earlier connection" in followed(scene(fastdp={})).hops[2].text
 
 
+def test_a_peer_that_left_the_mesh_is_reached_by_the_way_that_is_held() -> None:
+    alone = {A: mesh()[A]}
+    at = scene(records=alone, ways={}, fastdp={}, departed={B: "b"})
+    found = followed(at, owner=Owner(B, "that peer announced it"))
+    assert found.is_delivered
+    assert "00:00:00:00:00:02(b) has it" in found.hops[2].text
+    assert kinds(found.hops)[-2:] == ["link", "delivery"]
+
+
 def test_a_neighbour_needs_no_relay() -> None:
     found = followed(owner=Owner(B, "it announced it"))
     assert kinds(found.hops) == ["container", "port", "decision", "link", "delivery"]

@@ -72,6 +72,15 @@ class KernelView:
     ids: Mapping[PeerName, int]
     held: Mapping[int, Held] = field(default_factory=dict)
 
+    @property
+    def departed(self) -> dict[PeerName, str]:
+        """The nicknames of peers that left."""
+        return {
+            peer: self.held[short_id].nickname
+            for peer, short_id in self.ids.items()
+            if short_id in self.held and self.held[short_id].nickname
+        }
+
 
 def entries_used(of: Map) -> int | None:
     """Count what a map holds: its entries, of an array those that are not zero. Raise PlaitError."""
