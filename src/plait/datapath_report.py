@@ -105,7 +105,7 @@ def _hop(short_id: int, view: KernelView, names: Mapping[int, PeerName], peers: 
         remote=found.remote if is_vxlan else None,
         mtu=found.mtu if is_vxlan else None,
         direct=HopFlag.DIRECT in found.flags,
-        held=round(view.held[short_id].seconds, 1) if short_id in view.held else None,
+        held=round(view.held[short_id], 1) if short_id in view.held else None,
     )
 
 
@@ -126,8 +126,8 @@ def _name(short_id: int, names: Mapping[int, PeerName]) -> str:
 
 
 def _nickname(short_id: int, view: KernelView, names: Mapping[int, PeerName], peers: Peers) -> str:
-    found = nickname(peers, names[short_id]) if short_id in names else ""
-    return found or (view.held[short_id].nickname if short_id in view.held else "")
+    name = names.get(short_id)
+    return "" if name is None else nickname(peers, name) or view.departed.get(name, "")
 
 
 def _label(short_id: int, view: KernelView, names: Mapping[int, PeerName], peers: Peers) -> str:

@@ -67,12 +67,15 @@ def wait_for_overlay(host: Host, to: Host, overlay: str) -> dict[str, Any]:
     return said
 
 
-def wait_for_mesh(*hosts: Host) -> None:
-    """Wait until each host knows that frames pass between any two: only then do they agree about broadcasts."""
+def wait_for_mesh(*hosts: Host, neighbours: int | None = None) -> None:
+    """Wait until each host knows that frames pass between any two: only then do they agree about broadcasts.
+
+    `neighbours`: of each host, if they are not all the others.
+    """
 
     def knows_all(host: Host) -> bool:
         links = [len([c for c in p["Connections"] if c["Established"]]) for p in report(host)["Router"]["Peers"]]
-        return links == [len(hosts) - 1] * len(hosts)
+        return links == [neighbours or len(hosts) - 1] * len(hosts)
 
     for host in hosts:
         wait_until(lambda host=host: knows_all(host), f"{host.name} knows the mesh", PATIENCE)  # type: ignore[misc]

@@ -207,15 +207,19 @@ def test_a_peer_that_is_gone_for_good_is_let_go(pair: Pair) -> None:
         hops = report(pair.one)["Plait"]["Datapath"]["Hops"]
         return [hop["Held"] for hop in hops if (hop["NickName"], hop["Held"] is None) == ("other", False)]
 
+    def is_announced() -> bool:
+        with Map.open_pinned(pins(pair.one) / "announced") as announced:
+            return announced.lookup(mac_of(pair.there) + bytes(2)) is not None
+
     wait_until(lambda: held() != [], "its way is held", PATIENCE)
     assert "without a connection" in pair.one.plait("status", "datapath").stdout
-    with Map.open_pinned(pins(pair.one) / "announced") as announced:
-        assert announced.lookup(mac_of(pair.there) + bytes(2)), "nothing is flooded meanwhile"
+    assert is_announced(), "nothing is flooded meanwhile"
     told = pair.one.plait("trace", "10.32.0.1", "10.32.0.2").stdout
     assert "(other) has it" in told
     assert "kept for a moment from an earlier connection" in told
     assert "delivered: 3 of 3" in told
     wait_until(lambda: next_hop(pair.one, pair.other).via is Via.NOTHING, "its way ends", PATIENCE)
+    wait_until(lambda: not is_announced(), "its containers are looked for")
     assert not pair.here.ping(pair.there, count=1).ok
 
 

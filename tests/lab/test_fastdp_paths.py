@@ -63,6 +63,14 @@ def wait_for_relay(near: Host, far: Host) -> None:
     wait_until(lambda: next_hop(near, far).via is Via.VXLAN, "the kernel has a way", PATIENCE)
 
 
+def wait_for_kernels(hosts: list[Host]) -> None:
+    """Wait until the kernels of a chain have all ways by VXLAN."""
+    for near, far in ((0, 1), (1, 0), (1, 2), (2, 1)):
+        wait_for_overlay(hosts[near], hosts[far], "fastdp")
+    for near, far in ((0, 2), (2, 0)):
+        wait_for_relay(hosts[near], hosts[far])
+
+
 def outer_headers(frames: list[bytes]) -> list[bytes]:
     """The IP headers of those that are VXLAN over IPv4."""
     return [frame[14:34] for frame in frames if frame[12:14] == b"\x08\x00" and frame[36:38] == PORT.to_bytes(2, "big")]
@@ -70,10 +78,8 @@ def outer_headers(frames: list[bytes]) -> list[bytes]:
 
 def test_a_middle_host_relays_in_the_kernel(lab: Lab) -> None:
     hosts, (one, two, three) = chain(lab)
-    for near, far in ((0, 1), (1, 0), (1, 2), (2, 1)):
-        wait_for_overlay(hosts[near], hosts[far], "fastdp")
+    wait_for_kernels(hosts)
     for near, far in ((0, 2), (2, 0)):
-        wait_for_relay(hosts[near], hosts[far])
         assert next_hop(hosts[near], hosts[far]).hop == conf(hosts[1]).our_id
     both_ways(one, three, 10_000_000)
     assert one.ping(three, count=50).ok
@@ -137,18 +143,13 @@ def test_a_node_that_is_killed_as_soon_as_it_is_back_is_reached_all_the_time(lab
     for host in hosts:
         host.launch(*hosts[: hosts.index(host)])
     one, two, three = [attach(host, host.container("c"), number) for number, host in enumerate(hosts, 1)]
-
-    def wait_for_kernels() -> None:
-        for near, far in permutations(hosts, 2):
-            wait_for_overlay(near, far, "fastdp")
-
     wait_for_mesh(*hosts)
-    wait_for_kernels()
     assert one.ping(two, count=1).ok
     assert three.ping(two, count=1).ok
     with pinging(one, two) as end, pinging(three, two) as end_too:
         for _ in range(6):
-            wait_for_kernels()  # a pump dies with its node
+            for near, far in permutations(hosts, 2):
+                wait_for_overlay(near, far, "fastdp")  # a pump dies with its node
             kill(hosts[1])
             hosts[1].launch(hosts[0], hosts[2])
         wait_for_mesh(*hosts)
@@ -159,14 +160,13 @@ def test_a_node_that_is_killed_as_soon_as_it_is_back_is_reached_all_the_time(lab
 
 def test_a_relay_that_is_killed_goes_on_relaying(lab: Lab) -> None:
     hosts, (one, _, three) = chain(lab)
-    for near, far in ((0, 1), (1, 0), (1, 2), (2, 1)):
-        wait_for_overlay(hosts[near], hosts[far], "fastdp")
-    for near, far in ((0, 2), (2, 0)):
-        wait_for_relay(hosts[near], hosts[far])
+    wait_for_kernels(hosts)
     time.sleep(GRACE)  # what is new is not held: it may come of a change that not all have heard of
     with pinging(one, three) as end:
         kill(hosts[1])
-        time.sleep(3.0)
+        wait_until(
+            lambda: len(report(hosts[0])["Router"]["Peers"]) == 1, "its neighbour knows that it is gone", PATIENCE
+        )
         broadcasts_arrive_once(one, three)
         hosts[1].launch()
         wait_for_neighbours(hosts[1], "h1", "h3")

@@ -10,7 +10,16 @@ from itertools import permutations
 
 import pytest
 
-from lab.fastdp_lab import BROADCAST, PATIENCE, attach, broadcasts_arrive_once, frame, mac_of, send_frames
+from lab.fastdp_lab import (
+    BROADCAST,
+    PATIENCE,
+    attach,
+    broadcasts_arrive_once,
+    frame,
+    mac_of,
+    send_frames,
+    wait_for_mesh,
+)
 from lab.node_lab import check_logs, kill, report
 from plait.testing.lab import Container, Host, Lab, wait_until
 
@@ -43,15 +52,7 @@ class Mesh:
 
     def wait(self) -> None:
         """Until all know that all are connected."""
-        links = 2 if self.is_ring else len(self.hosts) - 1
-
-        def knows_all(host: Host) -> bool:
-            peers = report(host)["Router"]["Peers"]
-            found = [len([each for each in peer["Connections"] if each["Established"]]) for peer in peers]
-            return found == [links] * len(self.hosts)
-
-        for host in self.hosts:
-            wait_until(lambda host=host: knows_all(host), f"{host.name} knows the mesh", PATIENCE)  # type: ignore[misc]
+        wait_for_mesh(*self.hosts, neighbours=2 if self.is_ring else None)
 
     def operate(self, rng: random.Random) -> None:
         host = rng.choice(self.running)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from plait.mesh.name import PeerName
 from plait.overlay.fastdp.carrier import Carrier
 from plait.overlay.fastdp.datapath import KernelDatapath
-from plait.overlay.fastdp.description import Description, Held, KernelView
+from plait.overlay.fastdp.description import Description, KernelView
 from plait.overlay.fastdp.echoes import Traffic
 from plait.overlay.fastdp.plan import Planner, Tables, Topology
 from plait.overlay.sleeve import ipc
@@ -72,10 +72,13 @@ class FastdpControl:
             return
         before = self._planner.tables.nexthops.keys()
         tables = self._planner.update(self.topology, carriers, now)
+        held = {peer: left for peer, left in self._departed.items() if left.short_id in tables.nexthops}
+        if held != self._departed:
+            # An announced address without a way is lost; one that nobody announces is looked for.
+            self._departed, self._is_announced = held, False
         self.kernel.write(tables)
         if gone := before - tables.nexthops.keys():
             self.kernel.forget(gone)
-            self._departed = {peer: left for peer, left in self._departed.items() if left.short_id not in gone}
         ids = self.topology.ids
         carried = {int(peer): mtu for peer, mtu in self._planner.carried(ids).items()}
         wanted = ipc.SetKernel({short_id: int(peer) for peer, short_id in ids.items()}, carried)
@@ -90,14 +93,11 @@ class FastdpControl:
 
     def view(self, description: Description, now: float) -> KernelView:
         """Give what the kernel has, with the names that belong to it."""
-        nicknames = {left.short_id: left.nickname for left in self._departed.values()}
         return KernelView(
             description,
             {peer: left.short_id for peer, left in self._departed.items()} | dict(self.topology.ids),
-            {
-                short_id: Held(seconds, nicknames.get(short_id, ""))
-                for short_id, seconds in self._planner.held(now).items()
-            },
+            self._planner.held(now),
+            {peer: left.nickname for peer, left in self._departed.items()},
         )
 
     def next_deadline(self) -> float | None:

@@ -54,32 +54,16 @@ class Description:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """A way that outlives its connection. `nickname`: of a peer that left the mesh, as it was."""
-
-    seconds: float
-    nickname: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class KernelView:
     """What a datapath is, and the short ids that peers own as it knows them; also those that left, while it has ways.
 
-    `held`: by short id.
+    `held`: short id -> seconds for which a way without a connection stays. `departed`: nicknames of peers that left.
     """
 
     description: Description
     ids: Mapping[PeerName, int]
-    held: Mapping[int, Held] = field(default_factory=dict)
-
-    @property
-    def departed(self) -> dict[PeerName, str]:
-        """The nicknames of peers that left."""
-        return {
-            peer: self.held[short_id].nickname
-            for peer, short_id in self.ids.items()
-            if short_id in self.held and self.held[short_id].nickname
-        }
+    held: Mapping[int, float] = field(default_factory=dict)
+    departed: Mapping[PeerName, str] = field(default_factory=dict)
 
 
 def entries_used(of: Map) -> int | None:

@@ -40,11 +40,10 @@ class OwnWays:
         self._sources_of = sources_of
         self._ways: dict[int, OwnWay] = {}
 
-    def adopt(self, nexthops: Mapping[int, NextHop], now: float) -> None:
+    def adopt(self, ways: Mapping[int, NextHop], now: float) -> None:
         """Begin with the ways that an earlier node had."""
-        for short_id, hop in nexthops.items():
-            if hop.via is Via.VXLAN and hop.hop == short_id:
-                self._ways[short_id] = OwnWay(hop, None, now, self._sources_of(short_id, now))
+        for short_id, hop in ways.items():
+            self._ways[short_id] = OwnWay(hop, None, now, self._sources_of(short_id, now))
 
     def follow(self, ids: Mapping[PeerName, int], carriers: Mapping[PeerName, Carrier], now: float) -> None:
         """Take note of what carries now; `carriers` has one for each neighbour."""

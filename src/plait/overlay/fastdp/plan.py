@@ -54,7 +54,7 @@ class Planner:
         self._trees: Settled[int, Fan] = Settled(GRACE)
         self._own = OwnWays(self._sources)
         self._preferred: dict[int, float] = {}
-        self._kept: dict[int, float] = {}
+        self._relaying: dict[int, float] = {}
         self._held: dict[int, float] = {}
         self._held_addresses: dict[str, float] = {}
 
@@ -65,7 +65,9 @@ class Planner:
         self._trees.adopt(tables.trees)
         self._held = dict.fromkeys(tables.nexthops, now + HOLD)
         self._held_addresses = dict.fromkeys(tables.neighbours, now + HOLD)
-        self._own.adopt(tables.nexthops, now)
+        ways = tables.nexthops
+        direct = {short_id: ways[short_id] for short_id in ways if _is_direct_vxlan(ways, short_id)}
+        self._own.adopt(direct, now)
 
     def update(self, topology: Topology, carriers: Mapping[PeerName, Carrier], now: float) -> Tables:
         """Plan anew; `carriers` has one for each neighbour."""
@@ -103,7 +105,7 @@ class Planner:
 
     def next_deadline(self) -> float | None:
         """When something held must be planned anew; None if nothing is."""
-        until = self._preferred, self._kept, self._held, self._held_addresses
+        until = self._preferred, self._relaying, self._held, self._held_addresses
         return min((*chain.from_iterable(each.values() for each in until), *self._own.ends()), default=None)
 
     def held(self, now: float) -> dict[int, float]:
@@ -129,12 +131,12 @@ class Planner:
         """
         ways = {short_id: self.tables.nexthops.get(short_id, NO_WAY) for short_id in short_ids}
         until = {
-            short_id: self._kept.get(short_id, now + GRACE)
+            short_id: self._relaying.get(short_id, now + GRACE)
             for short_id, way in ways.items()
             if way.via is Via.VXLAN and self._own.get(way.hop) is not None
         }
-        self._kept = {short_id: when for short_id, when in until.items() if when > now}
-        return {short_id: ways[short_id] for short_id in self._kept}
+        self._relaying = {short_id: when for short_id, when in until.items() if when > now}
+        return {short_id: ways[short_id] for short_id in self._relaying}
 
     def _last(self, now: float) -> dict[int, NextHop]:
         """Give the ways by VXLAN that may be held: settled ones, and own ones however new."""
